@@ -1,0 +1,167 @@
+"""What the admin of a cell is asked, and which of it may be asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
+
+import grpc
+import grpc.aio
+
+from saxgw.sax.backoff import pause_s
+from saxgw.sax.connection import AdminConnection
+from saxgw.sax.errors import CellNotFound, InvalidArgument, ModelNotFound
+from saxgw.sax.status import admin_error, status_of
+from saxgw.sax.wire import admin_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from saxgw.sax.channels import Channels
+    from saxgw.sax.connection import Request, Response, Rpc
+    from saxgw.sax.root import Root
+
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 1.0
+"""Pauses between tries to publish under a name that is not free yet."""
+
+_ASKS: Final = 3
+"""How often a question that changes nothing is asked at most, as long as the connection breaks."""
+
+_WATCH_S: Final = 300.0
+"""Time limit of one WatchLoc. An admin whose host has vanished is noticed after it; a short one would cost the admin
+memory each time (Sax protocol §9.1.13)."""
+
+
+class Admin:
+    """The admin server of one cell. Connects when first asked, and again when the connection breaks.
+
+    All methods raise AdminUnavailable if the admin is out of reach, CellNotFound if there is no such cell, and
+    CellError for answers that have no class of their own.
+    """
+
+    def __init__(self, cell: str, root: Root, channels: Channels, *, timeout_s: float, known: dict[str, Admin]) -> None:
+        """Stands for the admin of `cell`, whose operations may take `timeout_s` each.
+
+        It is in `known` under its cell, and takes itself out if there is no such cell: callers make up names.
+        """
+        self._cell = cell
+        self._timeout_s = timeout_s
+        self._known = known
+        self._loop = asyncio.get_running_loop()
+        self._connection = AdminConnection(cell, root, channels)
+        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def publish(self, model: admin_pb2.Model) -> None:
+        """Publishes a model. Raises ModelExists or InvalidArgument if the admin refuses it."""
+        async with self._writes_to(model.model_id):
+            await self._write(lambda admin: admin.Publish, admin_pb2.PublishRequest(model=model), model.model_id)
+
+    async def update(
+        self, model: str, model_path: str, checkpoint: str, replicas: int, overrides: Mapping[str, str] | None
+    ) -> None:
+        """Changes checkpoint and number of replicas, and nothing else, of a published model.
+
+        An Update replaces all that is stored of a model, so it starts from what is listed (Sax protocol §9.1.17).
+        """
+        async with self._writes_to(model):
+            updated = admin_pb2.Model()
+            updated.CopyFrom((await self.published(model)).model)
+            _refuse_other_overrides(model, updated.overrides, overrides or {})
+            updated.ClearField("uuid")  # this and the next are the admin's to fill in
+            updated.ClearField("method_names")
+            updated.model_path = model_path
+            updated.checkpoint_path = checkpoint
+            updated.requested_num_replicas = replicas
+            await self._write(lambda admin: admin.Update, admin_pb2.UpdateRequest(model=updated), model)
+
+    async def unpublish(self, model: str) -> None:
+        """Unpublishes a model. Raises ModelNotFound if it is not published."""
+        async with self._writes_to(model):
+            await self._write(lambda admin: admin.Unpublish, admin_pb2.UnpublishRequest(model_id=model), model)
+
+    async def all_published(self) -> list[admin_pb2.PublishedModel]:
+        """Returns all published models in no order."""
+        response = await self._read(lambda admin: admin.List, admin_pb2.ListRequest(), None)
+        return list(response.published_models)
+
+    async def published(self, model: str) -> admin_pb2.PublishedModel:
+        """Returns one published model. Raises ModelNotFound if it is not published."""
+        response = await self._read(lambda admin: admin.List, admin_pb2.ListRequest(model_id=model), model)
+        for published in response.published_models:
+            if published.model.model_id == model:
+                return published
+        raise ModelNotFound(f"{model} is not published; publish it first")
+
+    async def watch(self, request: admin_pb2.WatchLocRequest) -> admin_pb2.WatchLocResponse | None:
+        """Waits for news about a model's addresses; None if there are none for minutes. Raises ModelNotFound."""
+        try:
+            return await self._ask(lambda admin: admin.WatchLoc, request, _WATCH_S)
+        except grpc.aio.AioRpcError as error:
+            status = status_of(error)
+            if status.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._connection.drop()  # the admin's host may have vanished
+                return None
+            raise admin_error(status, self._cell, request.model_id) from error
+
+    async def aclose(self) -> None:
+        """Ends a search for the admin. Its channel is closed with Channels."""
+        await self._connection.aclose()
+
+    def _writes_to(self, model: str) -> asyncio.Lock:
+        """One write at a time to each model: an update is a read and a write."""
+        return self._writing.setdefault(model, asyncio.Lock())
+
+    async def _read(self, rpc: Rpc[Request, Response], request: Request, model: str | None) -> Response:
+        """Asks something that is told within the time limit of all operations."""
+        try:
+            return await self._ask(rpc, request, self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise admin_error(status_of(error), self._cell, model) from error
+
+    async def _write(self, rpc: Rpc[Request, Response], request: Request, model: str) -> None:
+        """Asks for a change. What may have reached the admin is not sent again, unless it says that it did nothing."""
+        until = self._loop.time() + self._timeout_s
+        for writes in itertools.count(1):
+            try:
+                await self._call(rpc, request, until)
+            except grpc.aio.AioRpcError as error:
+                status = status_of(error)
+                pause = pause_s(writes, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+                if not status.being_unpublished or self._loop.time() + pause >= until:
+                    raise admin_error(status, self._cell, model, wrote=True) from error
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    async def _ask(self, rpc: Rpc[Request, Response], request: Request, timeout_s: float) -> Response:
+        """Asks a question that changes nothing, again if the connection breaks meanwhile."""
+        until = self._loop.time() + timeout_s
+        for _ in range(_ASKS - 1):
+            try:
+                return await self._call(rpc, request, until)
+            except grpc.aio.AioRpcError as error:
+                if status_of(error).code is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+        return await self._call(rpc, request, until)
+
+    async def _call(self, rpc: Rpc[Request, Response], request: Request, until: float) -> Response:
+        try:
+            return await self._connection.call(rpc, request, until)
+        except CellNotFound:
+            if self._known.get(self._cell) is self:
+                del self._known[self._cell]
+            raise
+
+
+def _refuse_other_overrides(model: str, published: Mapping[str, str], asked: Mapping[str, str]) -> None:
+    """An update reloads a model with the overrides that it was published with (Sax protocol §5.4)."""
+    for name, value in asked.items():
+        if published.get(name) != value:
+            was = f'"{published[name]}"' if name in published else "unset"
+            raise InvalidArgument(
+                f'an update cannot change overrides, but {name} is {was} and was to be "{value}"; '
+                f"unpublish {model} and publish it with the new overrides"
+            )

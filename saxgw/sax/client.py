@@ -1,0 +1,274 @@
+"""The client for the cells under one SAX_ROOT."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+import grpc.aio
+
+from saxgw.sax.admin import Admin
+from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient
+from saxgw.sax.channels import Channels
+from saxgw.sax.errors import AdminUnavailable, Busy, InvalidArgument, ReplicasUnavailable, SaxError
+from saxgw.sax.names import cell_of, check_checkpoint, check_model_path, parse_cell, parse_model
+from saxgw.sax.replicas import ReplicaSet
+from saxgw.sax.root import Root
+from saxgw.sax.status import data_error, status_of
+from saxgw.sax.wire import admin_pb2, common_pb2, lm_pb2, modelet_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from saxgw.sax.status import Status
+    from saxgw.sax.wire.lm_pb2_grpc import LMServiceAsyncStub
+
+_Response = TypeVar("_Response")
+
+_STATUS_TIMEOUT_S: Final = 2.0
+"""How long a model server is given to tell whether it has loaded a model."""
+
+_MAX_REPLICAS: Final = 2**31 - 1
+
+
+def connect(
+    root: str,
+    *,
+    admin_timeout_s: float = 10.0,
+    replica_wait_s: float = 10.0,
+    idle_s: float = 300.0,
+    max_message_bytes: int = 64 * 2**20,
+) -> CellClient:
+    """Returns a client for the cells under `root`. Nothing is contacted before its first call.
+
+        async with connect("/srv/sax-root") as sax:
+            for sample in await sax.generate("/sax/test/lm2b", "Once upon a time"):
+                print(sample.score, sample.text)
+
+    Args:
+        root: SAX_ROOT, the folder or bucket where the cells are: a path, or a URL such as gs://bucket/path, s3://,
+            az:// or file://.
+        admin_timeout_s: time limit of publish, update, unpublish, list_models and describe, in seconds.
+        replica_wait_s: how long generate waits for a replica that takes the request, in seconds. It does not bound the
+            time that a replica then works.
+        idle_s: seconds after which an unused model is no longer watched and its channels are closed.
+        max_message_bytes: size limit of answers.
+
+    Raises:
+        InvalidName: `root` cannot be a SAX_ROOT.
+    """
+    return CellClient(
+        Root(root),
+        admin_timeout_s=admin_timeout_s,
+        replica_wait_s=replica_wait_s,
+        idle_s=idle_s,
+        max_message_bytes=max_message_bytes,
+    )
+
+
+class CellClient(SaxClient):
+    """A SaxClient that speaks the Sax protocol itself, on grpc.aio. Made by connect().
+
+    It belongs to the event loop of its first call, and is closed by `async with` or aclose().
+    """
+
+    def __init__(
+        self, root: Root, *, admin_timeout_s: float, replica_wait_s: float, idle_s: float, max_message_bytes: int
+    ) -> None:
+        self._root = root
+        self._admin_timeout_s = admin_timeout_s
+        self._replica_wait_s = replica_wait_s
+        self._idle_s = idle_s
+        self._channels = Channels(max_message_bytes)
+        self._admins: dict[str, Admin] = {}
+        self._replicas: dict[str, ReplicaSet] = {}
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if self._admins and not self._closed:
+            warnings.warn(
+                "a Sax client was not closed; call aclose() or use async with",
+                ResourceWarning,
+                stacklevel=1,
+                source=self,
+            )
+
+    async def publish(
+        self, model: str, model_path: str, checkpoint: str, replicas: int, overrides: Mapping[str, str] | None = None
+    ) -> None:
+        model = _check_definition(model, model_path, checkpoint, replicas)
+        await self._admin(cell_of(model)).publish(
+            admin_pb2.Model(
+                model_id=model,
+                model_path=model_path,
+                checkpoint_path=checkpoint,
+                requested_num_replicas=replicas,
+                overrides=overrides,
+            )
+        )
+
+    async def update(
+        self, model: str, model_path: str, checkpoint: str, replicas: int, overrides: Mapping[str, str] | None = None
+    ) -> None:
+        model = _check_definition(model, model_path, checkpoint, replicas)
+        await self._admin(cell_of(model)).update(model, model_path, checkpoint, replicas, overrides)
+
+    async def unpublish(self, model: str) -> None:
+        model = parse_model(model)
+        await self._admin(cell_of(model)).unpublish(model)
+
+    async def list_models(self, cell: str) -> list[str]:
+        published = await self._admin(parse_cell(cell)).all_published()
+        return sorted(entry.model.model_id for entry in published)
+
+    async def describe(self, model: str) -> ModelDetail:
+        model = parse_model(model)
+        published = await self._admin(cell_of(model)).published(model)
+        # Assigned servers are named before they have loaded the model, so each is asked (Sax protocol §9.1.16).
+        loaded = await asyncio.gather(
+            *(self._is_loaded(model, address) for address in set(published.modelet_addresses))
+        )
+        return ModelDetail(
+            model=model,
+            model_path=published.model.model_path,
+            checkpoint=published.model.checkpoint_path,
+            max_replicas=published.model.requested_num_replicas,
+            active_replicas=sum(loaded),
+            overrides=dict(published.model.overrides),
+        )
+
+    async def generate(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[Sample]:
+        if model not in self._replicas:
+            model = parse_model(model)
+        request = lm_pb2.GenerateRequest(model_key=model, text=text)
+        if extra_inputs:
+            _fill(request.extra_inputs, extra_inputs)
+        response = await self._ask(model, request, lambda lm: lm.Generate(request))
+        samples = [Sample(entry.text, entry.score) for entry in response.texts]
+        # Servers of vLLM models add one empty entry to what they generated (Sax protocol §5.6).
+        if len(samples) > 1 and samples[-1] == ("", 0.0):
+            samples.pop()
+        return samples
+
+    async def aclose(self) -> None:
+        self._closed = True
+        for replicas in list(self._replicas.values()):
+            await replicas.aclose()
+        for admin in self._admins.values():
+            await admin.aclose()
+        await self._channels.aclose()
+
+    async def _ask(
+        self,
+        model: str,
+        request: lm_pb2.GenerateRequest,
+        rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]],
+    ) -> _Response:
+        """Sends a request to one replica after another until one takes it, for as long as replica_wait_s allows.
+
+        The time runs from the first obstacle, so that a request whose replica dies under it is sent to another,
+        however long it had been there. No deadline goes with it: one that passes in a model server's queue costs the
+        server a slot for ever (Sax protocol §5.7).
+        """
+        until: float | None = None
+        status: Status | None = None
+        while True:
+            replicas = self._replicas.get(model) or self._watch(model)
+            if until is not None and asyncio.get_running_loop().time() >= until:
+                raise await self._why_none(model, status, known=replicas.known)
+            replica = replicas.pick()
+            if replica is None:
+                until = until or self._give_up_time()
+                await replicas.wait(until)
+                continue
+            try:
+                response = await rpc(replica.server.lm)
+            except grpc.aio.AioRpcError as error:
+                status = status_of(error)
+                if not status.retry_elsewhere:
+                    raise data_error(status, model, request.ByteSize()) from error
+                replicas.failed(replica, busy=status.busy)
+                until = until or self._give_up_time()
+            else:
+                replicas.answered(replica)
+                return response
+            finally:
+                replicas.done(replica)
+
+    def _give_up_time(self) -> float:
+        return asyncio.get_running_loop().time() + self._replica_wait_s
+
+    async def _why_none(self, model: str, status: Status | None, *, known: bool) -> SaxError:
+        """Returns what to tell when no replica took a request in time; `status` is the last answer, if any."""
+        if status is not None and status.busy:
+            return Busy(f"the model servers of {model} have as many requests as they take; try again later")
+        try:
+            detail = await self.describe(model)
+        except AdminUnavailable as error:
+            if not known:
+                return error
+            return ReplicasUnavailable(
+                f"no model server of {model} could be reached, and neither could the admin of {cell_of(model)}; "
+                "try again later, or check that they run"
+            )
+        except SaxError as error:
+            return error
+        if detail.max_replicas == 0:
+            return ReplicasUnavailable(f"{model} is published with 0 replicas; update it to have 1 or more")
+        return ReplicasUnavailable(
+            f"no model server took the request for {model} within {self._replica_wait_s:g} s "
+            f"(replicas asked for: {detail.max_replicas}, ready: {detail.active_replicas}); try again later"
+        )
+
+    async def _is_loaded(self, model: str, address: str) -> bool:
+        server = self._channels.open(address)
+        try:
+            status = await server.modelet.GetStatus(modelet_pb2.GetStatusRequest(), timeout=_STATUS_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
+        finally:
+            self._channels.release(server)
+        return any(entry.model_key == model and entry.model_status == common_pb2.LOADED for entry in status.models)
+
+    def _watch(self, model: str) -> ReplicaSet:
+        replicas = self._replicas[model] = ReplicaSet(
+            model, self._admin(cell_of(model)), self._channels, idle_s=self._idle_s, forget=self._replicas.pop
+        )
+        return replicas
+
+    def _admin(self, cell: str) -> Admin:
+        if self._closed:
+            raise RuntimeError("this Sax client is closed")
+        admin = self._admins.get(cell)
+        if admin is None:
+            admin = self._admins[cell] = Admin(
+                cell, self._root, self._channels, timeout_s=self._admin_timeout_s, known=self._admins
+            )
+        return admin
+
+
+def _check_definition(model: str, model_path: str, checkpoint: str, replicas: int) -> str:
+    """Returns the full name of a model after a look at all that publish and update take."""
+    model = parse_model(model)
+    check_model_path(model_path)
+    check_checkpoint(checkpoint)
+    if not 0 <= replicas <= _MAX_REPLICAS:
+        raise InvalidArgument(f"the number of replicas must be between 0 and {_MAX_REPLICAS}, got {replicas}")
+    return model
+
+
+def _fill(message: common_pb2.ExtraInputs, extra_inputs: ExtraInputs) -> None:
+    for name, value in extra_inputs.items():
+        if isinstance(value, str):
+            message.strings[name] = value
+        elif isinstance(value, int | float):
+            message.items[name] = value
+        else:
+            message.tensors[name].values.extend(value)

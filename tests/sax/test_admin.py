@@ -1,0 +1,408 @@
+"""Publishing, updating, unpublishing, listing and describing; and what happens while the admin is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from saxgw.sax import (
+    AdminUnavailable,
+    CellClient,
+    CellError,
+    CellNotFound,
+    InvalidArgument,
+    InvalidName,
+    ModelDetail,
+    ModelExists,
+    ModelNotFound,
+    connect,
+)
+from saxgw.sax.wire import admin_pb2, common_pb2
+from tests.sax.scripted import CELL, MODEL, Hold, ScriptedCell, Step, answer, refuse, status
+
+Code = grpc.StatusCode
+
+UNREACHABLE = "127.0.0.1:1"
+"""Nothing listens there: a connection is refused at once."""
+
+NOT_AVAILABLE = "the admin of /sax/test is not available; try again later, or check that it runs"
+
+Operation = Callable[[CellClient], Awaitable[object]]
+
+WRITES: dict[str, Operation] = {
+    "Publish": lambda sax: sax.publish(MODEL, "a.B", "None", 1),
+    "Update": lambda sax: sax.update(MODEL, "a.B", "None", 1),
+    "Unpublish": lambda sax: sax.unpublish(MODEL),
+}
+
+READS: dict[str, Operation] = {
+    "list_models": lambda sax: sax.list_models(CELL),
+    "describe": lambda sax: sax.describe(MODEL),
+}
+
+every_write = pytest.mark.parametrize("rpc", WRITES)
+every_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
+every_operation = pytest.mark.parametrize("operation", [*WRITES.values(), *READS.values()], ids=[*WRITES, *READS])
+
+
+def wrapped(name: str, words: str) -> str:
+    """How Google's admin spells an error, with code UNKNOWN."""
+    return f"{words}: rpc error: code = {name} desc = {name}"
+
+
+async def test_publish_sends_what_it_is_given(cell: ScriptedCell, sax: CellClient) -> None:
+    await sax.publish("sax/test/lm", "a.B", "gs://b/c", 2, {"BATCH_SIZE": "1"})
+    assert cell.admin.requests["Publish"] == [
+        admin_pb2.PublishRequest(
+            model=admin_pb2.Model(
+                model_id=MODEL,
+                model_path="a.B",
+                checkpoint_path="gs://b/c",
+                requested_num_replicas=2,
+                overrides={"BATCH_SIZE": "1"},
+            )
+        )
+    ]
+
+
+async def test_unpublish_sends_the_full_name(cell: ScriptedCell, sax: CellClient) -> None:
+    await sax.unpublish("sax/test/lm")
+    assert cell.admin.requests["Unpublish"] == [admin_pb2.UnpublishRequest(model_id=MODEL)]
+
+
+async def test_a_listing_is_sorted(cell: ScriptedCell, sax: CellClient) -> None:
+    for name in ("b", "c", "a"):
+        cell.admin.publish(model=f"/sax/test/{name}")
+    assert await sax.list_models("sax/test") == ["/sax/test/a", "/sax/test/b", "/sax/test/c"]
+
+
+async def test_a_cell_without_models(sax: CellClient) -> None:
+    assert await sax.list_models(CELL) == []
+
+
+@pytest.mark.parametrize(
+    ("rpc", "refusal", "kind"),
+    [
+        ("Publish", wrapped("AlreadyExists", "model {test lm} already exists"), ModelExists),
+        ("Publish", wrapped("InvalidArgument", 'model path "?" must match "^[a-z]+$"'), InvalidArgument),
+        ("Publish", wrapped("Unimplemented", "ACL check is not supported"), CellError),
+        ("Update", wrapped("InvalidArgument", "invalid model update: model path can't be changed"), InvalidArgument),
+        ("Unpublish", wrapped("NotFound", "model {test lm} not found"), ModelNotFound),
+    ],
+)
+async def test_refusals_as_googles_admin_spells_them(
+    cell: ScriptedCell, sax: CellClient, rpc: str, refusal: str, kind: type[Exception]
+) -> None:
+    cell.admin.publish()
+    cell.admin.script[rpc].append(refuse(Code.UNKNOWN, refusal))
+    with pytest.raises(kind) as raised:
+        await WRITES[rpc](sax)
+    if kind is InvalidArgument:
+        assert str(raised.value) == f"/sax/test refused the request: {refusal.partition(': rpc')[0]}"
+    assert len(cell.admin.requests[rpc]) == 1
+
+
+async def test_updating_or_describing_a_model_that_is_not_published(cell: ScriptedCell, sax: CellClient) -> None:
+    for operation in (WRITES["Update"], READS["describe"]):
+        with pytest.raises(ModelNotFound, match="/sax/test/lm is not published"):
+            await operation(sax)
+    cell.admin.script["List"].append(answer(admin_pb2.ListResponse()))
+    with pytest.raises(ModelNotFound, match="/sax/test/lm is not published"):
+        await sax.describe(MODEL)
+
+
+async def test_what_cannot_be_right_is_not_sent(cell: ScriptedCell, sax: CellClient) -> None:
+    for operation in (sax.publish, sax.update):
+        with pytest.raises(InvalidName):
+            await operation("lm", "a.B", "None", 1)
+        with pytest.raises(InvalidName):
+            await operation(MODEL, "a/B", "None", 1)
+        with pytest.raises(InvalidName):
+            await operation(MODEL, "a.B", "", 1)
+        with pytest.raises(InvalidArgument, match="must be between 0 and 2147483647, got -1"):
+            await operation(MODEL, "a.B", "None", -1)
+        with pytest.raises(InvalidArgument, match="must be between 0 and 2147483647, got 2147483648"):
+            await operation(MODEL, "a.B", "None", 2**31)
+    assert not cell.admin.requests
+
+
+# Updating.
+
+
+async def test_an_update_keeps_all_that_it_does_not_name(cell: ScriptedCell, sax: CellClient) -> None:
+    listed = admin_pb2.Model(
+        model_id=MODEL,
+        model_path="a.B",
+        checkpoint_path="None",
+        requested_num_replicas=1,
+        acls=common_pb2.AccessControlLists(items={"lm.generate": ""}),
+        admin_acl="acl/x",
+        overrides={"BATCH_SIZE": "1"},
+        uuid=b"0123456789abcdef",
+        method_names=["lm.generate"],
+    )
+    unknown_field = b"\xfa\x07\x03new"  # field 127
+    listed.MergeFromString(unknown_field)
+    cell.admin.published[MODEL] = admin_pb2.PublishedModel(model=listed)
+
+    await sax.update(MODEL, "other.Path", "gs://b/c", 3)
+
+    expected = admin_pb2.Model(
+        model_id=MODEL,
+        model_path="other.Path",
+        checkpoint_path="gs://b/c",
+        requested_num_replicas=3,
+        acls=common_pb2.AccessControlLists(items={"lm.generate": ""}),
+        admin_acl="acl/x",
+        overrides={"BATCH_SIZE": "1"},
+    )
+    expected.MergeFromString(unknown_field)
+    assert [request.model for request in cell.admin.requests["Update"]] == [expected]
+
+
+@pytest.mark.parametrize("overrides", [None, {}, {"BATCH_SIZE": "1"}, {"BATCH_SIZE": "1", "TOP_K": "40"}])
+async def test_an_update_may_repeat_the_overrides(
+    cell: ScriptedCell, sax: CellClient, overrides: dict[str, str] | None
+) -> None:
+    cell.admin.publish()
+    cell.admin.published[MODEL].model.overrides.update({"BATCH_SIZE": "1", "TOP_K": "40"})
+    await sax.update(MODEL, "a.B", "None", 1, overrides)
+    assert len(cell.admin.requests["Update"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "was"), [({"BATCH_SIZE": "2"}, '"1"'), ({"BATCH_SIZE": "1", "TOP_K": "2"}, "unset")]
+)
+async def test_an_update_cannot_change_overrides(
+    cell: ScriptedCell, sax: CellClient, overrides: dict[str, str], was: str
+) -> None:
+    cell.admin.publish()
+    cell.admin.published[MODEL].model.overrides.update({"BATCH_SIZE": "1"})
+    with pytest.raises(InvalidArgument) as raised:
+        await sax.update(MODEL, "a.B", "None", 1, overrides)
+    name = list(overrides)[-1]
+    assert str(raised.value) == (
+        f'an update cannot change overrides, but {name} is {was} and was to be "2"; '
+        "unpublish /sax/test/lm and publish it with the new overrides"
+    )
+    assert not cell.admin.requests["Update"]
+
+
+async def test_writes_to_one_model_wait_for_each_other(cell: ScriptedCell, sax: CellClient) -> None:
+    hold = Hold(admin_pb2.PublishResponse())
+    cell.admin.script["Publish"].append(hold)
+    first = asyncio.create_task(sax.publish(MODEL, "a.B", "None", 1))
+    await hold.begun.wait()
+    second = asyncio.create_task(sax.unpublish(MODEL))
+    await sax.publish("/sax/test/other", "a.B", "None", 1)
+    assert not cell.admin.requests["Unpublish"]
+    hold.release.set()
+    await first
+    await second
+
+
+# Describing.
+
+
+async def test_describe_counts_the_servers_that_have_loaded_the_model(cell: ScriptedCell, sax: CellClient) -> None:
+    servers = [await cell.model_server() for _ in range(5)]
+    servers[0].always["GetStatus"] = answer(status(common_pb2.LOADED))
+    servers[1].always["GetStatus"] = answer(status(common_pb2.LOADING))
+    servers[2].always["GetStatus"] = answer(status(common_pb2.FAILED))
+    servers[3].always["GetStatus"] = answer(status(common_pb2.LOADED, "/sax/test/other"))
+    servers[4].always["GetStatus"] = refuse(Code.INTERNAL, "no")
+    cell.admin.publish(*(server.address for server in servers), servers[0].address, UNREACHABLE, replicas=7)
+    cell.admin.published[MODEL].model.overrides.update({"BATCH_SIZE": "1"})
+    assert await sax.describe("sax/test/lm") == ModelDetail(
+        model=MODEL,
+        model_path="a.B",
+        checkpoint="None",
+        max_replicas=7,
+        active_replicas=1,
+        overrides={"BATCH_SIZE": "1"},
+    )
+
+
+async def test_a_frozen_model_server_holds_a_description_up_for_a_moment_only(
+    cell: ScriptedCell, sax: CellClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saxgw.sax.client._STATUS_TIMEOUT_S", 0.1)
+    server = await cell.model_server()
+    server.always["GetStatus"] = Hold()
+    cell.admin.publish(server.address)
+    assert (await sax.describe(MODEL)).active_replicas == 0
+
+
+# An admin that is not there.
+
+
+@every_operation
+async def test_no_such_cell(tmp_path: Path, operation: Operation) -> None:
+    async with connect(str(tmp_path)) as sax:
+        with pytest.raises(CellNotFound, match="there is no cell /sax/test under SAX_ROOT"):
+            await operation(sax)
+
+
+@every_operation
+async def test_an_admin_out_of_reach(cell: ScriptedCell, sax: CellClient, operation: Operation) -> None:
+    cell.locate(UNREACHABLE)
+    async with asyncio.timeout(15):
+        with pytest.raises(AdminUnavailable) as raised:
+            await operation(sax)
+    assert str(raised.value) == NOT_AVAILABLE
+
+
+async def test_an_admin_that_has_never_run(cell: ScriptedCell, sax: CellClient) -> None:
+    cell.location_file.unlink()
+    with pytest.raises(AdminUnavailable, match="no admin has ever run for /sax/test; start its admin server"):
+        await sax.list_models(CELL)
+
+
+async def test_a_location_file_that_is_being_rewritten(
+    cell: ScriptedCell, sax: CellClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is empty for a moment; the client looks again."""
+    location = cell.location_file.read_bytes()
+    cell.location_file.write_bytes(b"")
+
+    async def rewrite(_: float) -> None:
+        cell.location_file.write_bytes(location)
+
+    monkeypatch.setattr("saxgw.sax.connection.asyncio.sleep", rewrite)
+    assert await sax.list_models(CELL) == []
+
+
+@every_operation
+async def test_an_admin_that_moved_is_found(cell: ScriptedCell, sax: CellClient, operation: Operation) -> None:
+    old = cell.admin
+    await sax.list_models(CELL)
+    await old.stop()
+    (await cell.new_admin()).publish()
+    await operation(sax)
+
+
+@every_read
+async def test_a_question_is_asked_again_when_the_connection_breaks(
+    cell: ScriptedCell, sax: CellClient, read: Operation
+) -> None:
+    cell.admin.publish()
+    cell.admin.script["List"].extend([refuse(Code.UNAVAILABLE, "going away")] * 2)
+    await read(sax)
+    assert len(cell.admin.requests["List"]) == 3
+
+
+@every_read
+async def test_questions_are_not_asked_for_ever(cell: ScriptedCell, sax: CellClient, read: Operation) -> None:
+    cell.admin.always["List"] = refuse(Code.UNAVAILABLE, "going away")
+    with pytest.raises(AdminUnavailable) as raised:
+        await read(sax)
+    assert str(raised.value) == NOT_AVAILABLE
+    assert len(cell.admin.requests["List"]) == 3
+
+
+@every_write
+async def test_a_write_that_may_have_arrived_is_not_repeated(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+    cell.admin.publish()
+    cell.admin.always[rpc] = refuse(Code.UNAVAILABLE, "going away")
+    with pytest.raises(AdminUnavailable, match="whether it carried out the request is not known; look at /sax/test/lm"):
+        await WRITES[rpc](sax)
+    assert len(cell.admin.requests[rpc]) == 1
+
+
+@every_write
+async def test_a_write_whose_admin_dies_under_it(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+    cell.admin.publish()
+    hold = Hold()
+    cell.admin.script[rpc].append(hold)
+    write = asyncio.ensure_future(WRITES[rpc](sax))
+    await hold.begun.wait()
+    await cell.admin.stop()
+    with pytest.raises(AdminUnavailable, match="whether it carried out the request is not known; look at /sax/test/lm"):
+        await write
+
+
+@every_write
+async def test_a_write_without_an_answer_in_time(cell: ScriptedCell, rpc: str) -> None:
+    cell.admin.publish()
+    cell.admin.script[rpc].append(hold := Hold())
+    async with connect(cell.root, admin_timeout_s=1) as sax:
+        with pytest.raises(AdminUnavailable, match="did not answer in time, and whether it carried out the request"):
+            await WRITES[rpc](sax)
+    assert hold.deadline_s is not None
+
+
+async def test_a_read_without_an_answer_in_time(cell: ScriptedCell) -> None:
+    cell.admin.script["List"].append(Hold())
+    async with connect(cell.root, admin_timeout_s=0.3) as sax:
+        with pytest.raises(AdminUnavailable, match="did not answer in time; try again later"):
+            await sax.list_models(CELL)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refuse(Code.UNAVAILABLE, "model {test lm} is being unpublished, please retry later"),
+        refuse(Code.UNKNOWN, wrapped("Unavailable", "model {test lm} is being unpublished, please retry later")),
+    ],
+    ids=["intended code", "as Google's admin"],
+)
+async def test_publishing_right_after_unpublishing_waits_for_the_name(
+    cell: ScriptedCell, sax: CellClient, refusal: Step
+) -> None:
+    """The admin has done nothing then (§9.1.19), so the request may be repeated."""
+    cell.admin.script["Publish"].extend([refusal] * 2)
+    await sax.publish(MODEL, "a.B", "None", 1)
+    assert len(cell.admin.requests["Publish"]) == 3
+
+
+async def test_a_name_that_does_not_become_free(cell: ScriptedCell) -> None:
+    cell.admin.always["Publish"] = refuse(Code.UNAVAILABLE, "model is being unpublished, please retry later")
+    async with connect(cell.root, admin_timeout_s=1) as sax:
+        with pytest.raises(AdminUnavailable, match="was just unpublished and its name is not free yet"):
+            await sax.publish(MODEL, "a.B", "None", 1)
+
+
+async def test_the_log_tells_once_that_the_admin_is_lost_and_once_that_it_is_back(
+    cell: ScriptedCell, sax: CellClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "saxgw.sax")
+    location = cell.location_file.read_bytes()
+    cell.location_file.unlink()
+    for _ in range(2):
+        with pytest.raises(AdminUnavailable):
+            await sax.list_models(CELL)
+    cell.location_file.write_bytes(location)
+    for _ in range(2):
+        await sax.list_models(CELL)
+    assert [record.getMessage() for record in caplog.records] == [
+        "no admin has ever run for /sax/test; start its admin server",
+        "the admin of /sax/test is back",
+    ]
+
+
+async def test_many_who_need_a_lost_admin_look_for_it_together(
+    cell: ScriptedCell, sax: CellClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        reads.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert await asyncio.gather(*(sax.list_models(CELL) for _ in range(50))) == [[]] * 50
+    assert reads == [cell.location_file]
+
+
+async def test_one_who_leaves_does_not_stop_the_others_search(sax: CellClient) -> None:
+    first, second = (asyncio.create_task(sax.list_models(CELL)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == []
+    assert first.cancelled()

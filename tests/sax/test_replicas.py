@@ -1,0 +1,324 @@
+"""The replicas of a model: following the admin, choosing, setting aside, waiting, and letting go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import pytest_asyncio
+
+from saxgw.sax import AdminUnavailable, CellNotFound, ModelNotFound, SaxError
+from saxgw.sax.channels import Channels
+from saxgw.sax.replicas import Replica, ReplicaSet
+from saxgw.sax.wire import admin_pb2
+from tests.sax.scripted import MODEL, changes, full_set
+
+if TYPE_CHECKING:
+    from saxgw.sax.admin import Admin
+
+
+class News:
+    """Stands for the admin: WatchLoc answers with what a test puts in."""
+
+    def __init__(self) -> None:
+        self.requests: list[admin_pb2.WatchLocRequest] = []
+        self.queue: asyncio.Queue[admin_pb2.WatchLocResponse | Exception | None] = asyncio.Queue()
+        self._asked = asyncio.Condition()
+
+    async def watch(self, request: admin_pb2.WatchLocRequest) -> admin_pb2.WatchLocResponse | None:
+        async with self._asked:
+            self.requests.append(request)
+            self._asked.notify_all()
+        news = await self.queue.get()
+        if isinstance(news, Exception):
+            raise news
+        return news
+
+    async def tell(self, *news: admin_pb2.WatchLocResponse | SaxError | None) -> None:
+        """Answers the next questions and waits until one more is asked."""
+        asked = len(self.requests)
+        for answer in news:
+            self.queue.put_nowait(answer)
+        async with self._asked:
+            await self._asked.wait_for(lambda: len(self.requests) > max(asked, 1) - 1 + len(news))
+
+
+class Watched:
+    """A ReplicaSet with its surroundings."""
+
+    def __init__(self, idle_s: float = 60) -> None:
+        self.news = News()
+        self.channels = Channels(2**20)
+        self.forgotten: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.replicas = ReplicaSet(
+            MODEL,
+            cast("Admin", self.news),
+            self.channels,
+            idle_s=idle_s,
+            forget=self.forgotten.set_result,
+        )
+
+    def pick(self) -> Replica:
+        replica = self.replicas.pick()
+        assert replica is not None
+        return replica
+
+    def soon(self) -> float:
+        return asyncio.get_running_loop().time() + 60
+
+
+@pytest_asyncio.fixture
+async def watched() -> AsyncIterator[Watched]:
+    watched = Watched()
+    yield watched
+    await watched.replicas.aclose()
+    await watched.channels.aclose()
+
+
+def picks(watched: Watched, count: int = 50) -> set[str]:
+    """The addresses among that many choices, each answered at once."""
+    addresses = set()
+    for _ in range(count):
+        replica = watched.pick()
+        addresses.add(replica.server.address)
+        watched.replicas.answered(replica)
+        watched.replicas.done(replica)
+    return addresses
+
+
+# Following the admin.
+
+
+async def test_nothing_is_known_at_first(watched: Watched) -> None:
+    assert not watched.replicas.known
+    assert watched.replicas.pick() is None
+
+
+async def test_replicas_come_and_go_as_the_admin_says(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1", "b:1", next_seqno=2))
+    assert picks(watched) == {"a:1", "b:1"}
+    await watched.news.tell(changes("-a:1", "+c:1", next_seqno=4))
+    assert picks(watched) == {"b:1", "c:1"}
+    assert len(watched.channels) == 2
+    assert watched.news.requests[-1].seqno == 4
+
+
+async def test_silence_for_minutes_changes_nothing(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1"), None)
+    assert picks(watched) == {"a:1"}
+
+
+async def test_the_admins_death_changes_nothing(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saxgw.sax.replicas._ADMIN_PAUSE_S", 0.01)
+    await watched.news.tell(full_set("a:1"))
+    await watched.news.tell(AdminUnavailable("away"), full_set("b:1"))
+    assert picks(watched) == {"b:1"}
+
+
+async def test_a_replica_that_goes_is_closed_after_its_last_call(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1"))
+    first, second = watched.pick(), watched.pick()
+    await watched.news.tell(changes("-a:1", next_seqno=2))
+    assert watched.replicas.pick() is None
+    watched.replicas.done(first)
+    assert len(watched.channels) == 1
+    watched.replicas.done(second)
+    assert len(watched.channels) == 0
+
+
+# Choosing and setting aside.
+
+
+async def test_of_two_replicas_the_one_with_fewer_calls_is_picked(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1", "b:1"))
+    counts = [watched.pick() for _ in range(10)]
+    assert {replica.outstanding for replica in counts} == {5}
+
+
+async def test_a_replica_that_failed_is_set_aside(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1", "b:1"))
+    failing = watched.pick()
+    watched.replicas.failed(failing, busy=False)
+    watched.replicas.done(failing)
+    assert picks(watched) == {"a:1", "b:1"} - {failing.server.address}
+
+
+async def test_the_time_aside_grows_to_two_seconds(watched: Watched) -> None:
+    """A server that comes back is used within two seconds."""
+    await watched.news.tell(full_set("a:1"))
+    pauses = await _pauses(watched, 12, busy=False)
+    assert pauses[0] <= 0.1
+    assert 1 <= pauses[-1] <= 2
+    assert pauses[5] > pauses[0]
+
+
+async def test_a_busy_replica_is_set_aside_for_less(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1"))
+    pauses = await _pauses(watched, 12, busy=True)
+    assert pauses[0] <= 0.02
+    assert pauses[-1] <= 0.5
+
+
+async def _pauses(watched: Watched, count: int, *, busy: bool) -> list[float]:
+    now = asyncio.get_running_loop().time
+    pauses = []
+    for _ in range(count):
+        replica = watched.pick()
+        watched.replicas.failed(replica, busy=busy)
+        watched.replicas.done(replica)
+        pauses.append(replica.aside_until - now())
+        replica.aside_until = 0.0  # its time has passed
+    return pauses
+
+
+async def test_many_calls_that_fail_together_count_as_one_failure(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1"))
+    calls = [watched.pick() for _ in range(100)]
+    for replica in calls:
+        watched.replicas.failed(replica, busy=False)
+        watched.replicas.done(replica)
+    assert calls[0].failures == 1
+
+
+async def test_a_failing_replica_is_tried_with_one_call(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1"))
+    replica = watched.pick()
+    watched.replicas.failed(replica, busy=False)
+    watched.replicas.done(replica)
+    assert watched.replicas.pick() is None
+    replica.aside_until = 0.0  # its time has passed
+    assert watched.pick() is replica
+    assert watched.replicas.pick() is None
+    watched.replicas.answered(replica)
+    assert watched.pick() is replica
+    assert watched.pick() is replica
+
+
+# Waiting.
+
+
+async def test_waiting_ends_when_a_replica_appears(watched: Watched) -> None:
+    waits = [asyncio.create_task(watched.replicas.wait(watched.soon())) for _ in range(3)]
+    await watched.news.tell(full_set("a:1"))
+    await asyncio.gather(*waits)
+
+
+async def test_waiting_ends_in_time(watched: Watched) -> None:
+    await watched.replicas.wait(asyncio.get_running_loop().time() + 0.01)
+
+
+async def test_waiting_ends_when_a_replica_may_be_tried_again(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1", "b:1"))
+    for replica in (watched.pick(), watched.pick()):
+        watched.replicas.failed(replica, busy=False)
+        watched.replicas.done(replica)
+    assert watched.replicas.pick() is None
+    await watched.replicas.wait(watched.soon())
+    assert watched.replicas.pick() is not None
+
+
+async def test_an_answer_lets_two_of_those_who_wait_go_on(watched: Watched) -> None:
+    waits = await _wait_for_a_busy_replica(watched, 5)
+    assert [wait.done() for wait in waits] == [True, True, False, False, False]
+
+
+async def test_one_who_was_woken_but_leaves_wakes_the_next(watched: Watched) -> None:
+    waits = await _wait_for_a_busy_replica(watched, 4, cancel=2)
+    assert [wait.cancelled() for wait in waits] == [True, True, False, False]
+    await asyncio.gather(*waits[2:])
+
+
+async def _wait_for_a_busy_replica(watched: Watched, count: int, cancel: int = 0) -> list[asyncio.Task[None]]:
+    """Lets so many wait for a replica that then answers once, and so many leave as they are woken."""
+    await watched.news.tell(full_set("a:1"))
+    running, refused = watched.pick(), watched.pick()
+    watched.replicas.failed(refused, busy=True)
+    refused.aside_until = watched.soon()
+    watched.replicas.done(refused)
+    waits = [asyncio.create_task(watched.replicas.wait(watched.soon())) for _ in range(count)]
+    await asyncio.sleep(0)
+    watched.replicas.answered(running)
+    watched.replicas.done(running)
+    for wait in waits[:cancel]:
+        wait.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return waits
+
+
+@pytest.mark.parametrize("error", [ModelNotFound("no"), CellNotFound("no")])
+async def test_an_end_is_told_to_those_who_wait(watched: Watched, error: SaxError) -> None:
+    waits = [asyncio.create_task(watched.replicas.wait(watched.soon())) for _ in range(2)]
+    await asyncio.sleep(0)
+    watched.news.queue.put_nowait(error)
+    for wait in waits:
+        with pytest.raises(type(error)):
+            await wait
+    assert await watched.forgotten == MODEL
+
+
+async def test_a_lost_admin_is_told_to_those_who_wait_for_a_first_replica(watched: Watched) -> None:
+    wait = asyncio.create_task(watched.replicas.wait(watched.soon()))
+    await asyncio.sleep(0)
+    watched.news.queue.put_nowait(AdminUnavailable("away"))
+    with pytest.raises(AdminUnavailable):
+        await wait
+    assert not watched.forgotten.done(), "it is looked for again"
+
+
+async def test_a_fault_of_our_own_is_logged_and_told(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    wait = asyncio.create_task(watched.replicas.wait(watched.soon()))
+    await asyncio.sleep(0)
+    watched.news.queue.put_nowait(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await wait
+    assert "watching /sax/test/lm failed" in caplog.text
+
+
+# Letting go.
+
+
+async def test_an_unused_model_is_let_go() -> None:
+    watched = Watched(idle_s=0.01)
+    await watched.news.tell(full_set("a:1", "b:1"))
+    assert await watched.forgotten == MODEL
+    assert len(watched.channels) == 0
+    await watched.channels.aclose()
+
+
+async def test_a_model_that_somebody_waits_for_is_kept() -> None:
+    watched = Watched(idle_s=0.01)
+    await watched.replicas.wait(asyncio.get_running_loop().time() + 0.1)
+    assert not watched.forgotten.done()
+    assert await watched.forgotten == MODEL
+    await watched.channels.aclose()
+
+
+async def test_a_model_with_a_running_call_is_kept() -> None:
+    watched = Watched(idle_s=0.01)
+    await watched.news.tell(full_set("a:1"))
+    replica = watched.pick()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await asyncio.shield(watched.forgotten)
+    watched.replicas.done(replica)
+    assert await watched.forgotten == MODEL
+    await watched.channels.aclose()
+
+
+async def test_closing_ends_the_wait_and_the_channels(watched: Watched) -> None:
+    await watched.news.tell(full_set("a:1"))
+    wait = asyncio.create_task(watched.replicas.wait(watched.soon()))
+    await asyncio.sleep(0)
+    await watched.replicas.aclose()
+    await wait
+    assert len(watched.channels) == 0
+
+
+async def test_closing_at_once() -> None:
+    """Before the background task has even begun."""
+    watched = Watched()
+    await watched.replicas.aclose()
+    assert watched.forgotten.done()

@@ -1,0 +1,241 @@
+"""Finding the admin of a cell under SAX_ROOT (Sax protocol §2)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import pytest_asyncio
+
+from saxgw.sax import AdminUnavailable, CellNotFound, InvalidName, connect
+from saxgw.sax.root import Root
+from saxgw.sax.wire import admin_pb2
+from tests.sax.bucket import Bucket, serve_bucket
+
+CELL = "/sax/test"
+
+LOCATION = bytes.fromhex("0a0f3132372e302e302e313a3130303030")
+"""A location file as Google's admin writes it (§2.1)."""
+
+
+def location(address: str) -> bytes:
+    return admin_pb2.Location(location=address).SerializeToString()
+
+
+class Storage(Protocol):
+    """Somewhere to put a SAX_ROOT."""
+
+    url: str
+
+    def create(self) -> None:
+        """Makes the cell, without a location file."""
+
+    def write(self, content: bytes) -> None:
+        """Makes the cell with a location file."""
+
+
+class FolderStorage:
+    def __init__(self, path: Path, url: str) -> None:
+        self.url = url
+        self.folder = path / "sax" / "test"
+
+    def create(self) -> None:
+        self.folder.mkdir(parents=True)
+
+    def write(self, content: bytes) -> None:
+        self.create()
+        (self.folder / "location.proto").write_bytes(content)
+
+
+class BucketStorage:
+    def __init__(self, bucket: Bucket, url: str) -> None:
+        self.url = url
+        self.bucket = bucket
+
+    def create(self) -> None:
+        self.bucket.objects["bucket/cells/sax/test/METADATA"] = b""
+
+    def write(self, content: bytes) -> None:
+        # METADATA is left out on purpose: a cell with a location file exists.
+        self.bucket.objects["bucket/cells/sax/test/location.proto"] = content
+
+
+@pytest_asyncio.fixture
+async def bucket(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bucket]:
+    async with serve_bucket() as bucket:
+        monkeypatch.setenv("GOOGLE_BASE_URL", bucket.url)
+        monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "token")
+        yield bucket
+
+
+@pytest.fixture(params=["path", "path/", "file://", "gs://", "gs://…/"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """One after another, everything that a SAX_ROOT can be on."""
+    match request.param:
+        case "path":
+            return FolderStorage(tmp_path, str(tmp_path))
+        case "path/":
+            return FolderStorage(tmp_path, f"{tmp_path}/")
+        case "file://":
+            return FolderStorage(tmp_path / "a b", f"{tmp_path.as_uri()}/a%20b")
+        case "gs://":
+            return BucketStorage(request.getfixturevalue("bucket"), "gs://bucket/cells")
+        case _:
+            return BucketStorage(request.getfixturevalue("bucket"), "gs://bucket/cells/")
+
+
+async def test_the_address_stands_in_the_location_file(storage: Storage) -> None:
+    storage.write(LOCATION)
+    assert await Root(storage.url).admin_address(CELL) == "127.0.0.1:10000"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:80", "[fe80::1]:10000", "admin.example:10000"])
+async def test_forms_of_addresses(tmp_path: Path, address: str) -> None:
+    FolderStorage(tmp_path, "").write(location(address))
+    assert await Root(str(tmp_path)).admin_address(CELL) == address
+
+
+async def test_a_cell_that_is_not_there(storage: Storage) -> None:
+    with pytest.raises(CellNotFound) as raised:
+        await Root(storage.url).admin_address(CELL)
+    assert str(raised.value) == (
+        "there is no cell /sax/test under SAX_ROOT; check its name, or create it with Sax's admin_config"
+    )
+
+
+NEVER_RAN = "no admin has ever run for /sax/test; start its admin server"
+
+EMPTY = "the location file of /sax/test is empty; its admin may be starting, otherwise restart it, which rewrites it"
+
+DAMAGED = (
+    "the location file of /sax/test is damaged, so its admin cannot be found; restart the admin, which rewrites it"
+)
+
+NO_ADDRESS = (
+    "the location file of /sax/test holds no host:port, so its admin cannot be found; "
+    "restart the admin, which rewrites it"
+)
+
+
+async def test_a_cell_without_a_location_file(storage: Storage) -> None:
+    storage.create()
+    with pytest.raises(AdminUnavailable) as raised:
+        await Root(storage.url).admin_address(CELL)
+    assert str(raised.value) == NEVER_RAN
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (location("No admin server has been started for this Sax cell."), NEVER_RAN),
+        (b"", EMPTY),
+        (location(""), EMPTY),
+        (LOCATION[:5], DAMAGED),
+        (location("somewhere"), NO_ADDRESS),
+    ],
+    ids=["placeholder", "empty file", "empty address", "half a file", "no address"],
+)
+async def test_location_files_without_an_address(storage: Storage, content: bytes, message: str) -> None:
+    storage.write(content)
+    with pytest.raises(AdminUnavailable) as raised:
+        await Root(storage.url).admin_address(CELL)
+    assert str(raised.value) == message
+
+
+FORBIDDEN = (
+    "SAX_ROOT may not be read, so the admin of /sax/test cannot be found; give this process permission to read it"
+)
+
+UNREADABLE = (
+    "SAX_ROOT cannot be read, so the admin of /sax/test cannot be found; "
+    "check that its storage is reachable and has credentials"
+)
+
+
+async def test_a_forbidden_bucket(bucket: Bucket) -> None:
+    bucket.forbidden = True
+    with pytest.raises(AdminUnavailable) as raised:
+        await Root("gs://bucket/cells").admin_address(CELL)
+    assert str(raised.value) == FORBIDDEN
+
+
+async def test_a_bucket_that_fails(bucket: Bucket) -> None:
+    bucket.broken = True
+    with pytest.raises(AdminUnavailable) as raised:
+        await Root("gs://bucket/cells").admin_address(CELL)
+    assert str(raised.value) == UNREADABLE
+
+
+async def test_a_bucket_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "token")
+    with pytest.raises(AdminUnavailable) as raised:
+        await Root("gs://bucket/cells").admin_address(CELL)
+    assert str(raised.value) == UNREADABLE
+
+
+async def test_a_forbidden_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_bytes(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    FolderStorage(tmp_path, "").write(LOCATION)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)  # file modes would not stop a test that runs as root
+    with pytest.raises(AdminUnavailable) as raised:
+        await Root(str(tmp_path)).admin_address(CELL)
+    assert str(raised.value) == FORBIDDEN
+
+
+async def test_a_location_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "sax" / "test" / "location.proto").mkdir(parents=True)
+    with pytest.raises(AdminUnavailable) as raised:
+        await Root(str(tmp_path)).admin_address(CELL)
+    assert str(raised.value) == UNREADABLE
+
+
+async def test_names_that_no_folder_can_have(tmp_path: Path) -> None:
+    with pytest.raises(CellNotFound):
+        await Root(str(tmp_path)).admin_address("/sax/" + "x" * 1000)
+
+
+async def test_a_file_where_folders_should_be(tmp_path: Path) -> None:
+    (tmp_path / "sax").write_text("")
+    with pytest.raises(CellNotFound):
+        await Root(str(tmp_path)).admin_address(CELL)
+
+
+async def test_messages_do_not_show_where_the_root_is(storage: Storage) -> None:
+    with pytest.raises(CellNotFound) as raised:
+        await Root(storage.url).admin_address(CELL)
+    assert storage.url.strip("/") not in str(raised.value)
+
+
+@pytest.mark.parametrize(("root", "reason"), [("", "is empty"), (" ", "is empty"), ("a\0b", "has a zero byte in it")])
+def test_roots_that_say_nothing_are_refused_at_once(root: str, reason: str) -> None:
+    with pytest.raises(InvalidName) as raised:
+        connect(root)
+    assert str(raised.value) == f"SAX_ROOT {reason}; set it to the folder or bucket where the cells are"
+
+
+@pytest.mark.parametrize(
+    ("root", "reason"),
+    [
+        ("ftp://host/x", 'Unable to recognise URL "ftp://host/x"'),
+        ("gs://", 'Unable to recognise URL "gs://"'),
+        ("gs://a bucket/path", "invalid domain character"),
+        ("az://container/path", "Account must be specified"),
+    ],
+)
+def test_impossible_roots_are_refused_at_once(root: str, reason: str) -> None:
+    with pytest.raises(InvalidName) as raised:
+        connect(root)
+    assert str(raised.value) == (
+        f'"{root}" cannot be SAX_ROOT ({reason}); write a path, or a URL such as gs://bucket/path'
+    )
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/path", "gs://bucket", "relative/path", "/absolute/path"])
+def test_possible_roots_are_not_looked_at_yet(root: str) -> None:
+    connect(root)
