@@ -1,0 +1,34 @@
+"""Transcoding between HTTP/JSON and protobuf messages, by the google.api.http rules in service descriptors.
+
+This package knows protobuf descriptors, and neither a server nor a service. The rules are specified in
+google/api/http.proto, google/api/httpbody.proto, AIP-127 and the proto3 JSON mapping.
+"""
+
+from saxgw.transcoding.codec import Codec, decode_json, encode_json
+from saxgw.transcoding.errors import (
+    InvalidInput,
+    InvalidMessage,
+    InvalidRule,
+    MethodNotAllowed,
+    RouteNotFound,
+    TranscodingError,
+    Violation,
+)
+from saxgw.transcoding.route import Route
+from saxgw.transcoding.transcoder import Match, Transcoder
+
+__all__ = [
+    "Codec",
+    "InvalidInput",
+    "InvalidMessage",
+    "InvalidRule",
+    "Match",
+    "MethodNotAllowed",
+    "Route",
+    "RouteNotFound",
+    "Transcoder",
+    "TranscodingError",
+    "Violation",
+    "decode_json",
+    "encode_json",
+]

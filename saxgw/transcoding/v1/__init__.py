@@ -1,0 +1,1 @@
+"""Options that the transcoder reads from .proto files, generated from protos/saxgw/transcoding/v1."""
