@@ -1,0 +1,26 @@
+"""A small Sax cell for development: an admin server and model servers on loopback."""
+
+from __future__ import annotations
+
+from saxgw.devcell.admin import AdminServer
+from saxgw.devcell.cell import DevCell
+from saxgw.devcell.errors import DevCellError
+from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece, Settings
+from saxgw.devcell.modelet import ModelServer
+from saxgw.devcell.models import BUILT_IN
+from saxgw.devcell.models.ngram_lm import NgramLm
+from saxgw.devcell.timing import Timing
+
+__all__ = [
+    "BUILT_IN",
+    "AdminServer",
+    "DevCell",
+    "DevCellError",
+    "ExtraInput",
+    "LanguageModel",
+    "ModelServer",
+    "NgramLm",
+    "Piece",
+    "Settings",
+    "Timing",
+]

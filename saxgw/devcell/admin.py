@@ -1,0 +1,84 @@
+"""The admin server of a dev cell."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
+
+from saxgw.devcell.admin_service import AdminService
+from saxgw.devcell.errors import DevCellError
+from saxgw.devcell.layout import CellFiles
+from saxgw.devcell.listener import HOST, new_server
+from saxgw.devcell.registry import Registry
+from saxgw.devcell.timing import Timing
+from saxgw.sax.wire.admin_pb2_grpc import add_AdminServicer_to_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_log = logging.getLogger("saxgw.devcell")
+
+
+class AdminServer:
+    """An admin server on loopback that keeps its cell under SAX_ROOT, in Sax's own layout (Sax protocol §2).
+
+    It can be stopped and started any number of times, which is how a restart of the real one is played: what was
+    published is restored, and model servers join again by themselves.
+
+    Args:
+        root: SAX_ROOT, a local folder; the cell's folder is made if it is missing.
+        cell: The cell's short name.
+        port: Where to listen; 0 picks a free port at the first start and keeps it.
+        timing: Intervals; Timing() if None.
+    """
+
+    def __init__(self, root: Path, cell: str = "test", *, port: int = 0, timing: Timing | None = None) -> None:
+        self._root = root
+        self._files = CellFiles(root, cell)
+        self._cell = cell
+        self._port = port
+        self._timing = timing or Timing()
+        self._stack = AsyncExitStack()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, or did before it was stopped: `127.0.0.1:port`. The port is 0 until the first start."""
+        return f"{HOST}:{self._port}"
+
+    async def start(self, port: int | None = None) -> None:
+        """Restores the state, listens, and tells the cell where.
+
+        Args:
+            port: Where to listen; 0 picks a free port. None is the port of the last start.
+
+        Raises:
+            DevCellError: The port is in use, the folder cannot be made, or the state cannot be read.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                self._files.create()
+            except OSError as error:
+                raise DevCellError(f'cannot keep a cell under "{self._root}": {error.strerror}') from error
+            registry = Registry(self._files, self._cell, self._timing)
+            stack.push_async_callback(registry.close)
+            server, self._port = new_server(self._port if port is None else port, ["sax.Admin"])
+            stack.push_async_callback(server.stop, None)
+            server_id = f"{self.address}_{secrets.token_hex(8)}"
+            add_AdminServicer_to_server(AdminService(registry, self._cell, server_id), server)
+            await server.start()
+            self._files.write_location(self.address)
+            self._stack = stack.pop_all()
+        _log.info("admin server of /sax/%s listens on %s", self._cell, self.address)
+
+    async def stop(self) -> None:
+        """Stops at once: calls in flight fail, and location.proto stays as it is. Does nothing if it is stopped."""
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()

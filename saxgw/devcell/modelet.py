@@ -1,0 +1,155 @@
+"""The model server of a dev cell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, Self
+
+import grpc
+
+from saxgw.devcell.background import Background
+from saxgw.devcell.compute import Compute
+from saxgw.devcell.layout import CellFiles
+from saxgw.devcell.listener import HOST, new_channel, new_server
+from saxgw.devcell.lm_service import LMService
+from saxgw.devcell.loaded import LoadedModels
+from saxgw.devcell.modelet_service import ModeletService
+from saxgw.devcell.models import BUILT_IN
+from saxgw.devcell.timing import Timing
+from saxgw.sax.wire.admin_pb2 import JoinRequest
+from saxgw.sax.wire.admin_pb2 import ModelServer as Specs
+from saxgw.sax.wire.admin_pb2_grpc import AdminStub
+from saxgw.sax.wire.lm_pb2_grpc import add_LMServiceServicer_to_server
+from saxgw.sax.wire.modelet_pb2_grpc import add_ModeletServicer_to_server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from saxgw.devcell.language_model import LanguageModel
+
+_log = logging.getLogger("saxgw.devcell")
+
+_COMPUTE_THREADS: Final = 4
+"""Requests that compute at a time. Models in pure Python take turns anyway; more threads serve those that wait."""
+
+
+class ModelServer:
+    """A model server on loopback that joins the admin of its cell whenever there is one.
+
+    It can be stopped and started any number of times, and comes back without any model, as the real one does.
+
+    Args:
+        root: SAX_ROOT, a local folder, where location.proto tells the admin's address.
+        cell: The cell's short name.
+        port: Where to listen; 0 picks a free port at the first start and keeps it.
+        models: Model classes by model path, beside the built-in ones.
+        timing: Intervals; Timing() if None.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        cell: str = "test",
+        *,
+        port: int = 0,
+        models: Mapping[str, type[LanguageModel]] | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._files = CellFiles(root, cell)
+        self._port = port
+        self._models = {**BUILT_IN, **(models or {})}
+        self._timing = timing or Timing()
+        self._stack = AsyncExitStack()
+        self._joined = asyncio.Event()
+        self._join_failure = "no admin server has been started"
+
+    @property
+    def address(self) -> str:
+        """Where it listens, or did before it was stopped: `127.0.0.1:port`. The port is 0 until the first start."""
+        return f"{HOST}:{self._port}"
+
+    @property
+    def join_failure(self) -> str:
+        """Why the last attempt to join failed; "" if it did not."""
+        return self._join_failure
+
+    async def start(self, port: int | None = None) -> None:
+        """Listens, and begins to join.
+
+        Args:
+            port: Where to listen; 0 picks a free port. None is the port of the last start.
+
+        Raises:
+            DevCellError: The port is in use.
+        """
+        async with AsyncExitStack() as stack:
+            loaded = LoadedModels(self._models)
+            stack.push_async_callback(loaded.close)
+            compute = Compute(_COMPUTE_THREADS, "saxgw-devcell-compute")
+            stack.push_async_callback(compute.close)
+            services = ["sax.Modelet", "sax.server.lm.LMService"]
+            server, self._port = new_server(self._port if port is None else port, services)
+            stack.push_async_callback(server.stop, None)
+            add_ModeletServicer_to_server(ModeletService(loaded), server)
+            add_LMServiceServicer_to_server(LMService(loaded, compute), server)
+            await server.start()
+            self._joined.clear()
+            background = Background()
+            stack.push_async_callback(background.cancel)
+            background.start(self._keep_joining(), f"joining of {self.address}")
+            self._stack = stack.pop_all()
+        _log.info("model server listens on %s", self.address)
+
+    async def stop(self) -> None:
+        """Stops at once: calls in flight fail, and the admin is not told. Does nothing if it is stopped.
+
+        Work that a model does at this moment is waited for; of a request that is a step.
+        """
+        await self._stack.aclose()
+
+    async def wait_joined(self) -> None:
+        """Waits until an admin has taken the server in, for the first time since it was started."""
+        await self._joined.wait()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    async def _keep_joining(self) -> None:
+        """Joins when location.proto is written, and every few seconds."""
+        seen = ""
+        join_again_at = 0.0
+        while True:
+            version = self._files.location_version()
+            if version != seen or time.monotonic() >= join_again_at:
+                if address := self._files.read_location():
+                    await self._join(address)
+                seen = version
+                join_again_at = time.monotonic() + self._timing.join_s
+            await asyncio.sleep(self._timing.location_s)
+
+    async def _join(self, admin: str) -> None:
+        request = JoinRequest(
+            address=self.address,
+            model_server=Specs(
+                chip_type=Specs.CHIP_TYPE_CPU,
+                chip_topology=Specs.CHIP_TOPOLOGY_1,
+                servable_model_paths=list(self._models),
+            ),
+        )
+        async with new_channel(admin) as channel:
+            try:
+                await AdminStub(channel).Join(request, timeout=self._timing.connect_back_s)
+            except grpc.aio.AioRpcError as error:
+                self._join_failure = f"the admin server at {admin} says {error.code().name}: {error.details()}"
+                _log.info("model server %s cannot join: %s", self.address, self._join_failure)
+            else:
+                self._join_failure = ""
+                self._joined.set()
