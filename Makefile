@@ -1,0 +1,64 @@
+# Needs Python 3.11+ and make; sets up everything else in .venv.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+READY := .venv/ready
+PROTOS := $(shell find protos -name '*.proto')
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint lint-protos format protos bench clean
+
+help:  ## Show this.
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: $(READY)  ## Start the gateway on a small cell of its own: HTTP on 8888, gRPC on 50051.
+	$(BIN)/saxgw dev
+
+test: $(READY) tests/node/node_modules  ## Run all tests. PYTEST="-k name -x" passes options on.
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(READY)  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lint-protos: $(READY) .ci/node_modules  ## Check the protos with buf; needs Node.
+	rm -rf third_party && mkdir -p third_party/google/api
+	$(BIN)/python -c 'import google.api as g, shutil; [shutil.copy(f"{g.__path__[0]}/{n}.proto", "third_party/google/api") \
+		for n in ("annotations", "field_behavior", "http")]'
+	.ci/node_modules/.bin/buf lint
+	.ci/node_modules/.bin/buf format --diff --exit-code protos
+
+format: $(READY)  ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: $(READY)  ## Generate the Python code of the protos again.
+	$(BIN)/python hatch_build.py
+
+bench: $(READY)  ## Measure what a call costs.
+	$(BIN)/python -m bench
+
+clean:  ## Remove everything that was set up or generated.
+	rm -rf .venv third_party tests/node/node_modules .ci/node_modules
+	find . -name '*_pb2*.py*' -delete -o -name '*.binpb' -delete -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml hatch_build.py $(PROTOS)
+	@test -n "$(PYTHON)" || { echo "saxgw needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Setting up .venv with $(PYTHON); this takes about a minute, once."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@echo "Installing saxgw and what it needs (the protos are compiled on the way)."
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable . --group dev
+	@touch $@
+
+# Tests with a Node client are skipped where Node is missing.
+tests/node/node_modules: tests/node/package-lock.json
+	@if command -v npm >/dev/null; then \
+		echo "Installing the Node client that some tests use."; npm ci --prefix tests/node --no-audit --no-fund && touch $@; \
+	else echo "npm was not found: tests with a Node client will be skipped."; fi
+
+.ci/node_modules: .ci/package-lock.json
+	npm ci --prefix .ci --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,1 @@
+"""Where calls come in: bytes in, endpoint called, bytes out."""

@@ -1,0 +1,110 @@
+"""The gRPC door: a grpc.aio server made from the table of endpoints, with reflection and health."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from saxgw.rpc.call import Call
+from saxgw.rpc.deadline import Deadline
+from saxgw.rpc.status import RpcError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from types import TracebackType
+
+    from google.protobuf.message import Message
+
+    from saxgw.rpc.endpoint import Endpoint
+
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+_STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
+
+
+class GrpcDoor:
+    """Serves endpoints over gRPC until closed: `async with GrpcDoor(endpoints, "127.0.0.1", 50051, …) as door`.
+
+    Raises OSError on entering if the address cannot be bound.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint], host: str, port: int, *, max_request_bytes: int) -> None:
+        self._host = host
+        self._requested_port = port
+        self._server = grpc.aio.server(
+            options=[
+                # A port in use must be an error, not be shared silently.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", max_request_bytes),
+                ("grpc.max_send_message_length", -1),
+                # grpcio otherwise sheds calls as CANCELLED once about 1,000 wait for Python.
+                ("grpc.server.max_pending_requests", 100_000),
+                ("grpc.server.max_pending_requests_hard_limit", 200_000),
+            ]
+        )
+        self._services: dict[str, dict[str, Any]] = {}
+        for endpoint in endpoints:
+            service, method = endpoint.name.split("/")
+            self._services.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(
+                _behaviour(endpoint),
+                request_deserializer=endpoint.request_class.FromString,
+                response_serializer=endpoint.response_class.SerializeToString,
+            )
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(name, methods) for name, methods in self._services.items()]
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        )
+        self.port = port
+        """The port that is served; the real one, once entered, where 0 was asked for."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            self.port = self._server.add_insecure_port(f"{_bracketed(self._host)}:{self._requested_port}")
+        except RuntimeError as error:
+            raise OSError(
+                f"the gRPC door cannot listen on {self._host}:{self._requested_port}: is another process using it?"
+            ) from error
+        await self._server.start()
+        for service in ("", *self._services):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain(0)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes no new calls, gives running ones `timeout_s` seconds to finish, cancels what is left then."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(timeout_s)
+
+
+def _behaviour(endpoint: Endpoint) -> Callable[[Message, Any], Awaitable[Message]]:
+    handler = endpoint.handler
+
+    async def behave(request: Message, context: grpc.aio.ServicerContext[Message, Message]) -> Message:
+        timeout_s = context.time_remaining()
+        call = Call("grpc", None if timeout_s is None else Deadline.after(timeout_s))
+        try:
+            return await handler(request, call)
+        except RpcError as error:
+            status = error.to_proto()
+            await context.abort(
+                _STATUS_CODES[error.code],
+                error.message,
+                ((_DETAILS_KEY, status.SerializeToString()),) if status.details else (),
+            )
+
+    return behave
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,198 @@
+"""The HTTP door: JSON over an aiohttp server, transcoded onto the table of endpoints.
+
+Routes, bindings and forms come from the google.api.http rules in the service descriptor (saxgw.transcoding); this
+module adds what is HTTP's own: content types, sizes, timeouts, statuses.
+"""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+from aiohttp import web
+from google.rpc import status_pb2
+
+from saxgw.doors.http_server import HttpServer
+from saxgw.rpc.call import Call
+from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
+from saxgw.rpc.status import Code, RpcError, invalid_argument
+from saxgw.transcoding import InvalidInput, InvalidMessage, MethodNotAllowed, RouteNotFound, Transcoder, encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from saxgw.rpc.endpoint import Endpoint
+    from saxgw.transcoding import Match
+
+_JSON: Final = "application/json"
+
+_JSON_TYPES: Final = frozenset({_JSON, "application/x-www-form-urlencoded"})
+"""What a body may call itself. curl calls every body a form unless told otherwise; it is read as JSON."""
+
+_DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
+    "Grpc-Timeout": decode_grpc_timeout,
+    "X-Request-Timeout": decode_seconds,
+}
+
+ROOT: Final = {"message": "HTTP Server for SAX Client"}
+"""What GET / answers; the documented greeting."""
+
+_ROOT_METHODS: Final = ("GET", "HEAD")
+
+
+class HttpError(RpcError):
+    """A failure that only HTTP knows, with its own status and headers."""
+
+    def __init__(self, http_status: int, code: Code, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(code, message)
+        self.http_status = http_status
+        self.headers = headers or {}
+
+
+class HttpDoor(HttpServer):
+    """Serves endpoints as JSON over HTTP until closed: `async with HttpDoor(endpoints, "127.0.0.1", 8888, …) as door`.
+
+    Raises OSError on entering if the address cannot be bound, and saxgw.transcoding.InvalidRule at once if the rules
+    in the descriptors do not make sense.
+    """
+
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        host: str,
+        port: int,
+        *,
+        max_request_bytes: int,
+        ignore_unknown_fields: bool = False,
+    ) -> None:
+        super().__init__(host, port, max_body_bytes=max_request_bytes)
+        self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
+        self._transcoder = Transcoder(
+            (endpoint.method for endpoint in self._endpoints.values()), ignore_unknown_fields=ignore_unknown_fields
+        )
+        self._max_request_bytes = max_request_bytes
+
+    async def respond(self, request: web.BaseRequest) -> web.Response:
+        pretty = False
+        try:
+            path, query = _target(request)
+            try:
+                match = self._transcoder.match(request.method, path, query)
+            except RouteNotFound:
+                return self._other_path(request, path)
+            except MethodNotAllowed as error:
+                return _other_method(request, path, error.allow)
+            pretty = match.pretty
+            return await self._call(request, match)
+        except InvalidMessage as error:
+            return error_response(RpcError(Code.INTERNAL, f"the answer cannot be written: {error}"), pretty=pretty)
+        except InvalidInput as error:
+            return error_response(invalid_argument((v.field, v.description) for v in error.violations), pretty=pretty)
+        except RpcError as error:
+            return error_response(error, pretty=pretty)
+
+    def respond_to_failure(self, http_status: int, message: str | None) -> web.Response:
+        if http_status == HTTPStatus.BAD_REQUEST:
+            return error_response(RpcError(Code.INVALID_ARGUMENT, f"this is not HTTP: {message}"))
+        return error_response(RpcError(Code.INTERNAL, "the gateway failed unexpectedly; its log tells more"))
+
+    async def _call(self, request: web.BaseRequest, match: Match) -> web.Response:
+        _check_content_type(request)
+        call = Call("http", _deadline(request))
+        message = match.decode(await self._body(request))
+        response = await self._endpoints[match.route.method.full_name].handler(message, call)
+        return web.Response(body=match.encode(response), headers={"Content-Type": match.response_type(response)})
+
+    def _other_path(self, request: web.BaseRequest, path: str) -> web.Response:
+        """What is not an RPC."""
+        if path != "/":
+            raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
+        if request.method not in _ROOT_METHODS:
+            return _other_method(request, path, _ROOT_METHODS)
+        return json_response(200, ROOT)
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        if not request.body_exists:
+            return b""
+        if (request.content_length or 0) > self._max_request_bytes:
+            raise self._too_large()
+        if "Expect" in request.headers:
+            await self.send_continue(request)
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise self._too_large() from None
+
+    def _too_large(self) -> HttpError:
+        return HttpError(
+            413, Code.INVALID_ARGUMENT, f"the body is larger than {self._max_request_bytes} bytes, which is the limit"
+        )
+
+
+def _other_method(request: web.BaseRequest, path: str, allow: Iterable[str]) -> web.Response:
+    """405 with Allow, or what OPTIONS asks for."""
+    headers = {"Allow": ", ".join([*allow, "OPTIONS"])}
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers=headers)
+    message = f'"{path}" does not take {request.method}; it takes {headers["Allow"]}'
+    raise HttpError(405, Code.UNIMPLEMENTED, message, headers=headers)
+
+
+def _check_content_type(request: web.BaseRequest) -> None:
+    """Refuses bodies that say they are something else than JSON."""
+    given = request.headers.get("Content-Type")
+    if request.body_exists and given is not None and given.partition(";")[0].strip().lower() not in _JSON_TYPES:
+        raise HttpError(
+            415, Code.INVALID_ARGUMENT, f'expected a body of type {_JSON}, got "{given}"', headers={"Accept": _JSON}
+        )
+
+
+def json_response(
+    http_status: int,
+    value: Any,  # noqa: ANN401 - JSON is of any type
+    *,
+    headers: Mapping[str, str] | None = None,
+    pretty: bool = False,
+) -> web.Response:
+    """An answer with `value` as its JSON body."""
+    body = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else None)
+    return web.Response(status=http_status, body=body, headers={"Content-Type": _JSON, **(headers or {})})
+
+
+def error_response(error: RpcError, *, pretty: bool = False) -> web.Response:
+    """The one shape of every answer that is not a success."""
+    headers: dict[str, str] = {}
+    http_status = error.code.http_status
+    if isinstance(error, HttpError):
+        http_status = error.http_status
+        headers.update(error.headers)
+    if error.retry_delay_s is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_delay_s))
+    details = orjson.loads(encode_json(status_pb2.Status(details=error.any_details())))["details"]
+    body = {"code": http_status, "status": error.code.name, "message": error.message, "details": details}
+    return json_response(http_status, {"error": body}, headers=headers, pretty=pretty)
+
+
+def _target(request: web.BaseRequest) -> tuple[str, str]:
+    """Path and query as on the wire; the target may also be an absolute URI (RFC 9112 §3.2.2)."""
+    target = request.raw_path
+    if not target.startswith("/"):
+        parts = urlsplit(target)
+        return parts.path or "/", parts.query
+    path, _, query = target.partition("?")
+    return path, query
+
+
+def _deadline(request: web.BaseRequest) -> Deadline | None:
+    """The earliest deadline that the headers ask for."""
+    deadline = None
+    for header, decode in _DEADLINE_HEADERS.items():
+        if (text := request.headers.get(header)) is not None:
+            try:
+                deadline = Deadline.after(decode(text)).earliest(deadline)
+            except ValueError as error:
+                raise invalid_argument([(header, str(error))]) from None
+    return deadline

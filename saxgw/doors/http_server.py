@@ -1,0 +1,179 @@
+"""An HTTP server that can drain: aiohttp's, with its listener, its connections and its end under our control."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from abc import ABC, abstractmethod
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, Self
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+_log = logging.getLogger("saxgw.http")
+
+_LINGER_S: Final = 1.0
+"""How long a connection may stay idle once draining has begun. A client that sends on it meanwhile is answered, and
+told that the connection closes; without this, what is on its way at that moment would be lost."""
+
+_ABORT_S: Final = 0.05
+"""How long a cancelled request may take to give up."""
+
+_BACKLOG: Final = 1024
+"""How many connections may wait to be accepted; a burst of callers must not be refused."""
+
+
+class HttpServer(ABC):
+    """Serves HTTP on one address; subclasses say what to answer."""
+
+    def __init__(self, host: str, port: int, *, max_body_bytes: int) -> None:
+        self._host = host
+        self._max_body_bytes = max_body_bytes
+        self._draining = False
+        self._protocols: _Protocols | None = None
+        self._listener: asyncio.Server | None = None
+        self.port = port
+        """The port that is served; the real one, once entered, where 0 was asked for."""
+
+    @abstractmethod
+    async def respond(self, request: web.BaseRequest) -> web.Response:
+        """Answers one request."""
+
+    @abstractmethod
+    def respond_to_failure(self, http_status: int, message: str | None) -> web.Response:
+        """Answers what respond() could not: 400 for bytes that are not HTTP, which `message` says more of, or 500."""
+
+    async def __aenter__(self) -> Self:
+        self._protocols = _Protocols(self, self._max_body_bytes)
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._protocols, self._host, self.port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(f"the HTTP door cannot listen on {self._host}:{self.port}: {reason}") from error
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain(0)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Takes no new connections, gives running requests `timeout_s` seconds to finish, cancels what is left then."""
+        if self._protocols is None or self._listener is None:
+            return
+        self._draining = True
+        # One round of the loop, so that connections which the kernel has taken for us already are served.
+        await asyncio.sleep(0)
+        self._listener.close()
+        linger_s = min(_LINGER_S, timeout_s)
+        if not await self._protocols.wait_closed(linger_s):
+            self._protocols.pre_shutdown()  # closes idle connections now, busy ones after their answer
+            if not await self._protocols.wait_closed(timeout_s - linger_s):
+                await self._protocols.shutdown(_ABORT_S)
+                await self._protocols.wait_closed(_ABORT_S)
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """What aiohttp calls for each request."""
+        response = await self.respond(request)
+        response.headers["Server"] = "saxgw"
+        if self._draining:
+            response.force_close()
+        return response
+
+    @staticmethod
+    async def send_continue(request: web.BaseRequest) -> None:
+        """Tells a client that waits for it (`Expect: 100-continue`) to send the body."""
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # aiohttp takes what was sent for the beginning of the answer otherwise
+
+
+class _Protocols(web.Server):
+    """The connections of one server, and what makes them."""
+
+    def __init__(self, server: HttpServer, max_body_bytes: int) -> None:
+        super().__init__(server.handle, request_factory=self._request, handler_cancellation=True)
+        self._http_server = server
+        self._max_body_bytes = max_body_bytes
+        self._open = 0
+        self._all_closed = asyncio.Event()
+        self._all_closed.set()
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, self._http_server, self._loop)
+
+    def opened(self) -> None:
+        self._open += 1
+        self._all_closed.clear()
+
+    def closed(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self._all_closed.set()
+
+    async def wait_closed(self, timeout_s: float) -> bool:
+        """Waits until no connection is open; False if some still are after so many seconds."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._all_closed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body_bytes
+        )
+
+
+class _Connection(web.RequestHandler):
+    """One connection. Answers malformed requests in our form instead of aiohttp's plain text."""
+
+    __slots__ = ("_http_server", "_protocols")
+
+    def __init__(self, protocols: _Protocols, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
+        # aiohttp's own access log costs more than all the rest of its work.
+        super().__init__(protocols, loop=loop, access_log=None)  # type: ignore[arg-type]  # None is for no log
+        self._protocols = protocols
+        self._http_server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._protocols.opened()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._protocols.closed()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answers what never became a request, or what failed outside of respond()."""
+        if status != HTTPStatus.BAD_REQUEST:
+            _log.error("answering a request failed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        response = self._http_server.respond_to_failure(status, message)
+        response.force_close()
+        return response

@@ -1,0 +1,115 @@
+"""The gateway: builds everything from the settings, starts it, drains it, stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, Self
+
+from saxgw import sax
+from saxgw.doors.grpc import GrpcDoor
+from saxgw.doors.http import HttpDoor
+from saxgw.rpc.endpoint import make_endpoints
+from saxgw.rpc.interceptors import (
+    enforce_deadline,
+    limit_concurrency,
+    report_unexpected,
+    require_fields,
+    translate,
+)
+from saxgw.service import SaxService, status_of
+from saxgw.v1 import sax_service_pb2
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from saxgw.rpc.endpoint import Endpoint
+    from saxgw.settings import Settings
+
+_log = logging.getLogger("saxgw.gateway")
+
+SERVICE: Final = sax_service_pb2.DESCRIPTOR.services_by_name["SaxService"]
+"""What the gateway serves."""
+
+
+def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]:
+    """The service's methods over a Sax client, with everything around them that is true of every call."""
+    timeouts_s = {method.name: settings.admin_timeout for method in SERVICE.methods}
+    timeouts_s["Generate"] = settings.generate_timeout
+    return make_endpoints(
+        SERVICE,
+        SaxService(client),
+        [
+            report_unexpected,
+            limit_concurrency(settings.max_calls),
+            enforce_deadline(timeouts_s),
+            require_fields,
+            translate(sax.SaxError, status_of),
+        ],
+    )
+
+
+class Gateway:
+    """Both doors in front of a cell, from entering to leaving.
+
+        async with Gateway(Settings(sax_root="/srv/sax")) as gateway:
+            print(gateway.http_port, gateway.grpc_port)
+            await stop.wait()
+
+    Leaving drains: no new calls are taken, running ones have `settings.drain_timeout` seconds to finish. Entering
+    raises OSError if an address cannot be bound, and leaves nothing running then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(
+                sax.connect(
+                    settings.sax_root,
+                    admin_timeout_s=settings.admin_timeout,
+                    replica_wait_s=settings.replica_wait,
+                    max_message_bytes=settings.max_response_bytes,
+                )
+            )
+            table = endpoints(settings, client)
+            self._http = await stack.enter_async_context(
+                HttpDoor(
+                    table,
+                    settings.host,
+                    settings.http_port,
+                    max_request_bytes=settings.max_request_bytes,
+                    ignore_unknown_fields=settings.ignore_unknown_fields,
+                )
+            )
+            self._grpc = await stack.enter_async_context(
+                GrpcDoor(table, settings.host, settings.grpc_port, max_request_bytes=settings.max_request_bytes)
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with self._stack:
+            await asyncio.gather(
+                self._http.drain(self._settings.drain_timeout), self._grpc.drain(self._settings.drain_timeout)
+            )
+
+    @property
+    def http_address(self) -> str:
+        """Host and port of the HTTP door."""
+        return _address(self._settings.host, self._http.port)
+
+    @property
+    def grpc_address(self) -> str:
+        """Host and port of the gRPC door."""
+        return _address(self._settings.host, self._grpc.port)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

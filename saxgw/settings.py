@@ -1,0 +1,96 @@
+"""The gateway's settings: one frozen object, complete and checked before any socket opens.
+
+Each field is a flag and an environment variable of the command line (saxgw/cli.py makes both from here): `http_port`
+is `--http-port` and `SAXGW_HTTP_PORT`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class InvalidSetting(ValueError):
+    """A setting has a value that makes no sense; the message quotes the flag and the value."""
+
+
+def _setting(default: Any, help_text: str, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """A field with what the command line and the documentation say of it, and its range, bounds included."""
+    return dataclasses.field(default=default, metadata={"help": help_text, "low": low, "high": high})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Sizes are in bytes, times in seconds. Raises InvalidSetting."""
+
+    sax_root: str = dataclasses.field(
+        metadata={"help": "Where cells are registered: a directory, or a URL such as gs://bucket/dir."}
+    )
+
+    host: str = _setting(
+        "127.0.0.1",
+        "Address to listen on, for both doors. Whoever reaches it may publish and unpublish models.",
+    )
+
+    http_port: int = _setting(8888, "Port of the HTTP door; 0 picks a free one.", low=0, high=65535)
+
+    grpc_port: int = _setting(50051, "Port of the gRPC door; 0 picks a free one.", low=0, high=65535)
+
+    drain_timeout: float = _setting(
+        30.0, "Seconds that running calls may take to finish after SIGTERM or SIGINT.", low=0
+    )
+
+    generate_timeout: float = _setting(
+        600.0, "Seconds after which Generate gives up, unless the caller gives it less.", low=0.001
+    )
+
+    admin_timeout: float = _setting(
+        10.0, "Seconds after which every other method gives up, unless the caller gives it less.", low=0.001
+    )
+
+    replica_wait: float = _setting(
+        10.0, "Seconds that Generate waits for a model server that is ready for a published model.", low=0
+    )
+
+    max_request_bytes: int = _setting(
+        4 * 2**20, "Largest request on either door. Google's model servers take no more than 4 MiB.", low=1
+    )
+
+    max_response_bytes: int = _setting(64 * 2**20, "Largest answer taken from a model server.", low=1)
+
+    max_calls: int = _setting(
+        10_000, "How many calls run at once, both doors together; more are refused as RESOURCE_EXHAUSTED.", low=1
+    )
+
+    ignore_unknown_fields: bool = _setting(
+        False,  # noqa: FBT003 - a default, not a call's argument
+        "Ignore unknown JSON fields and query parameters instead of refusing them.",
+    )
+
+    log_level: str = _setting("info", f"What to log: {', '.join(LOG_LEVELS)}.")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            low, high = field.metadata.get("low"), field.metadata.get("high")
+            if low is not None and not (low <= value <= (math.inf if high is None else high) and math.isfinite(value)):
+                bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+                raise InvalidSetting(f"{flag(field.name)} must be {bounds}, got {value}")
+        if not self.sax_root:
+            raise InvalidSetting(f"{flag('sax_root')} is empty; name a directory or a URL such as gs://bucket/dir")
+        if self.log_level not in LOG_LEVELS:
+            raise InvalidSetting(f"--log-level must be one of {', '.join(LOG_LEVELS)}, got {self.log_level}")
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field of Settings."""
+    return "--" + name.replace("_", "-")
+
+
+def environment_variable(name: str) -> str:
+    """The environment variable of a field of Settings."""
+    return "SAXGW_" + name.upper()

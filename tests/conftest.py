@@ -1,0 +1,119 @@
+"""Fixtures shared by all tests: a running dev cell, a gateway in front of it, and callers for each door."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+import pytest_asyncio
+
+from saxgw.devcell import DevCell
+from saxgw.gateway import Gateway
+from saxgw.settings import Settings
+from tests.callers import Caller, CallError, GrpcCaller, HttpCaller
+
+LM2B = "saxml.server.pax.lm.params.lm_cloud.LmCloudSpmd2BTest"
+
+FAIL_ON_SKIP = "SAXGW_FAIL_ON_SKIP"
+"""Environment variable: CI has everything that tests need, so there a skipped test is a failure."""
+
+DOORS = ("grpc", "documented routes", "v1 routes")
+"""The ways in; every operation is tested through all of them."""
+
+_numbers = itertools.count()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    report = yield
+    if report.skipped and os.environ.get(FAIL_ON_SKIP) and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and {FAIL_ON_SKIP} is set: {report.longrepr}"
+    return report
+
+
+@pytest_asyncio.fixture(scope="session")
+async def cell() -> AsyncIterator[DevCell]:
+    """A dev cell of two model servers for the whole session; tests use models of their own names on it."""
+    async with DevCell(model_servers=2) as cell:
+        yield cell
+
+
+@pytest_asyncio.fixture(scope="session")
+async def gateway(cell: DevCell) -> AsyncIterator[Gateway]:
+    async with Gateway(settings(cell.root)) as gateway:
+        yield gateway
+
+
+@pytest_asyncio.fixture(scope="session")
+async def http(gateway: Gateway) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client of the gateway; URLs start with the path."""
+    async with aiohttp.ClientSession(f"http://{gateway.http_address}") as session:
+        yield session
+
+
+@pytest_asyncio.fixture(scope="session")
+async def channel(gateway: Gateway) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(gateway.grpc_address) as channel:
+        yield channel
+
+
+@pytest_asyncio.fixture(scope="session", params=DOORS)
+async def call(request: pytest.FixtureRequest, channel: grpc.aio.Channel, http: aiohttp.ClientSession) -> Caller:
+    """Calls the gateway through one of its doors; tests that use it run once for each."""
+    return _caller(request.param, channel, http)
+
+
+@pytest_asyncio.fixture
+async def model(channel: grpc.aio.Channel) -> AsyncIterator[str]:
+    """The name of a model that is not published; it is unpublished after the test if need be."""
+    name = f"/sax/test/lm{next(_numbers)}"
+    yield name
+    try:
+        await GrpcCaller(channel)("Unpublish", {"model": name})
+    except CallError as error:
+        if error.code != "NOT_FOUND":
+            raise
+
+
+@pytest_asyncio.fixture
+async def published(model: str, channel: grpc.aio.Channel) -> str:
+    """The name of a published model."""
+    await GrpcCaller(channel)("Publish", definition(model))
+    return model
+
+
+def settings(sax_root: str, **changed: Any) -> Settings:
+    """Settings for tests: free ports, little patience."""
+    return Settings(**{"sax_root": sax_root, "http_port": 0, "grpc_port": 0, "drain_timeout": 5, **changed})
+
+
+def definition(model: str, **changed: Any) -> dict[str, Any]:
+    """A request to publish or update a model."""
+    return {"model": model, "model_path": LM2B, "checkpoint": "None", "replicas": 1, **changed}
+
+
+@asynccontextmanager
+async def connected(gateway: Gateway, door: str) -> AsyncIterator[Caller]:
+    """A caller of any gateway, through one of DOORS."""
+    async with (
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+        aiohttp.ClientSession(f"http://{gateway.http_address}") as http,
+    ):
+        yield _caller(door, channel, http)
+
+
+def _caller(door: str, channel: grpc.aio.Channel, http: aiohttp.ClientSession) -> Caller:
+    match door:
+        case "grpc":
+            return GrpcCaller(channel)
+        case "documented routes":
+            return HttpCaller(http, "", 0)
+        case _:
+            return HttpCaller(http, "", -1)

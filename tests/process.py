@@ -1,0 +1,75 @@
+"""Runs the real command in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY = re.compile(r"saxgw \S+ ready: http://(\S+) and grpc (\S+), (.*)\n")
+
+
+@dataclass
+class Running:
+    """A `saxgw` process that is ready."""
+
+    process: asyncio.subprocess.Process
+    http_address: str
+    grpc_address: str
+    serving: str
+
+    async def stop(self, signal: int) -> tuple[int, str]:
+        """Sends the signal; returns exit code and standard error."""
+        self.process.send_signal(signal)
+        _, errors = await asyncio.wait_for(self.process.communicate(), 30)
+        assert self.process.returncode is not None
+        return self.process.returncode, errors.decode()
+
+
+async def start(
+    *arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> asyncio.subprocess.Process:
+    """Starts `saxgw` with an environment of which all SAX variables are removed."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("SAX")}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "saxgw",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**inherited, **(environment or {})},
+        cwd=cwd,
+    )
+
+
+async def run(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Runs `saxgw` to its end; returns exit code, standard output and standard error."""
+    process = await start(*arguments, environment=environment)
+    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+@asynccontextmanager
+async def running(*arguments: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
+    """`saxgw` with these arguments on free ports, ready; killed at the end if it still runs."""
+    process = await start(*arguments, "--http-port", "0", "--grpc-port", "0", environment=environment)
+    assert process.stdout is not None
+    try:
+        line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        if not (match := READY.fullmatch(line)):
+            _, errors = await process.communicate()
+            raise AssertionError(f"not ready: {line}{errors.decode()}")
+        yield Running(process, *match.groups())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()

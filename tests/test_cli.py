@@ -1,0 +1,162 @@
+"""The commands, as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import saxgw
+from saxgw.devcell import DevCell
+from tests.conftest import definition
+from tests.process import run, running
+
+
+async def get(session: aiohttp.ClientSession, url: str) -> Any:
+    async with session.get(url) as response:
+        return json.loads(await response.read())
+
+
+async def test_version() -> None:
+    """--version prints name and version."""
+    assert await run("--version") == (0, f"saxgw {saxgw.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["dev"]])
+async def test_help(command: list[str]) -> None:
+    """--help works everywhere, and tells the environment variables."""
+    code, output, _ = await run(*command, "--help")
+    assert code == 0
+    assert ("SAXGW_HTTP_PORT" in output) == bool(command)
+
+
+async def test_serve_without_root() -> None:
+    """Without SAX_ROOT there is one clear message, which names `saxgw dev`."""
+    code, output, errors = await run("serve")
+    assert (code, output) == (2, "")
+    assert "SAX_ROOT" in errors
+    assert "saxgw dev" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--grpc-port", "70000"], {}, "--grpc-port must be between 0 and 65535, got 70000"),
+        ([], {"SAXGW_HTTP_PORT": "-1"}, "--http-port must be between 0 and 65535, got -1"),
+        (["--http-port", "many"], {}, "'--http-port'"),
+        (["--drain-timeout", "nan"], {}, "--drain-timeout must be at least 0, got nan"),
+        (["--log-level", "loud"], {}, "--log-level must be one of debug, info, warning, error, got loud"),
+        (["--sax-root", "nonsense://x"], {}, "nonsense://x"),
+        (["--sax-root", ""], {}, "--sax-root is empty"),
+    ],
+)
+async def test_bad_settings(arguments: list[str], environment: dict[str, str], said: str) -> None:
+    """Bad settings are refused before anything starts; the message quotes the flag and the value."""
+    code, output, errors = await run("serve", *arguments, environment={"SAX_ROOT": "/nowhere", **environment})
+    assert (code, output) == (2, "")
+    assert said in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+async def test_port_in_use(tmp_path: Path, door: str) -> None:
+    """A port in use is one clear line and exit code 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ports = {"http": "0", "grpc": "0", door: port}
+        code, output, errors = await run(
+            "serve", "--sax-root", str(tmp_path), "--http-port", ports["http"], "--grpc-port", ports["grpc"]
+        )
+    assert (code, output) == (1, "")
+    assert port in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["SAX_ROOT", "SAXGW_SAX_ROOT"])
+async def test_serve_a_cell(cell: DevCell, variable: str) -> None:
+    """SAX_ROOT says where the cell is; the ready line tells addresses and root."""
+    async with running("serve", environment={variable: cell.root}) as gateway, aiohttp.ClientSession() as session:
+        assert cell.root in gateway.serving
+        assert await get(session, f"http://{gateway.http_address}/") == {"message": "HTTP Server for SAX Client"}
+        assert isinstance(await get(session, f"http://{gateway.http_address}/listall?sax_cell=/sax/test"), list)
+
+
+async def test_serve_before_the_cell(tmp_path: Path) -> None:
+    """The gateway starts and answers before its cell does; the answer says what is missing."""
+    async with running("serve", "--sax-root", str(tmp_path)) as gateway, aiohttp.ClientSession() as session:
+        answer = await get(session, f"http://{gateway.http_address}/listall?sax_cell=/sax/test")
+        assert answer["error"]["code"] == 404
+        assert "/sax/test" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal(number: signal.Signals) -> None:
+    """SIGTERM and SIGINT stop the gateway with exit code 0."""
+    async with running("dev") as gateway:
+        code, errors = await gateway.stop(number)
+    assert code == 0
+    assert number.name in errors
+    assert "Traceback" not in errors
+    assert "Warning" not in errors
+
+
+async def test_second_signal() -> None:
+    """A second signal does not wait for what is running."""
+    async with running("dev", "--drain-timeout", "60") as gateway, aiohttp.ClientSession() as session:
+        address = f"http://{gateway.http_address}"
+        async with session.post(f"{address}/publish", json=definition("/sax/test/never", replicas=0)) as response:
+            assert response.status == 200
+        hanging = asyncio.create_task(
+            session.post(f"{address}/generate", json={"model": "/sax/test/never", "query": "x"}).__aenter__()
+        )
+        # The listing is answered after the generate, sent first on its own connection, has begun.
+        await get(session, f"{address}/listall?sax_cell=/sax/test")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.stderr is not None
+        while b"SIGTERM" not in await gateway.process.stderr.readline():
+            pass
+        code, _ = await gateway.stop(signal.SIGTERM)
+        assert code == -signal.SIGTERM
+        with pytest.raises(aiohttp.ClientError):
+            await hanging
+
+
+async def test_dev_keeps_a_cell(tmp_path: Path) -> None:
+    """With --root, what was published is there at the next start."""
+    root = tmp_path / "cell"
+    async with aiohttp.ClientSession() as session:
+        async with running("dev", "--root", str(root)) as gateway:
+            address = f"http://{gateway.http_address}"
+            async with session.post(f"{address}/publish", json=definition("/sax/test/kept")) as response:
+                assert response.status == 200
+            assert (await gateway.stop(signal.SIGTERM))[0] == 0
+        async with running("dev", "--root", str(root), "--model-servers", "2") as gateway:
+            address = f"http://{gateway.http_address}"
+            assert await get(session, f"{address}/listall?sax_cell=/sax/test") == ["/sax/test/kept"]
+            async with session.post(f"{address}/generate", json={"model": "/sax/test/kept", "query": "x"}) as response:
+                assert response.status == 200
+
+
+async def test_dev_listens_on_loopback_only() -> None:
+    """`saxgw dev` takes no --host."""
+    code, _, errors = await run("dev", "--host", "0.0.0.0")  # noqa: S104 - it is refused
+    assert code == 2
+    assert "--host" in errors
+
+
+async def test_dev_leaves_nothing(tmp_path: Path) -> None:
+    """Without --root, the cell's files are gone afterwards."""
+    async with running("dev", environment={"TMPDIR": str(tmp_path)}) as gateway:
+        assert os.listdir(tmp_path)  # noqa: PTH208 - names are enough
+        assert (await gateway.stop(signal.SIGTERM))[0] == 0
+    assert not os.listdir(tmp_path)  # noqa: PTH208 - names are enough

@@ -1,0 +1,158 @@
+"""Leaving: SIGTERM under load loses no accepted request, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import aiohttp
+import grpc
+import orjson
+import pytest
+
+from saxgw.devcell import DevCell
+from saxgw.gateway import Gateway
+from saxgw.v1 import sax_service_pb2 as pb
+from saxgw.v1 import sax_service_pb2_grpc
+from tests.conftest import DOORS, connected, definition, settings
+from tests.process import running
+
+BODY = orjson.dumps(
+    {"model": "/sax/test/lm", "query": "x", "extra_inputs": {"per_example_max_decode_steps": 8, "temperature": 0}}
+)
+
+
+async def http_load(address: str, answered: list[int], started: asyncio.Event) -> None:
+    """Sends requests on one connection until the gateway closes it or refuses a new one.
+
+    Raises if a request that was sent gets no answer.
+    """
+    host, port = address.split(":")
+    request = (
+        f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    ).encode() + BODY
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        while True:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            await reader.readexactly(length)
+            answered.append(int(head.split(b" ", 2)[1]))
+            started.set()
+            if b"connection: close" in head.lower():
+                return
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def grpc_load(address: str, answered: list[int], started: asyncio.Event) -> None:
+    """Calls until the gateway is gone; raises for any failure but not being able to reach it."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = sax_service_pb2_grpc.SaxServiceStub(channel)
+        request = pb.GenerateRequest(model="/sax/test/lm", query="x")
+        request.extra_inputs.update({"per_example_max_decode_steps": 8, "temperature": 0})
+        while True:
+            try:
+                await stub.Generate(request)
+            except grpc.aio.AioRpcError as error:
+                if error.code() == grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or "").lower():
+                    return  # refused: never accepted
+                raise
+            answered.append(200)
+            started.set()
+
+
+async def test_sigterm_under_load() -> None:
+    """Every request that the gateway took is answered, over HTTP and over gRPC, and it exits with 0."""
+    async with running("dev", "--drain-timeout", "20") as gateway:
+        async with aiohttp.ClientSession() as session:
+            await session.post(f"http://{gateway.http_address}/publish", json=definition("/sax/test/lm"))
+            async with session.post(
+                f"http://{gateway.http_address}/generate", data=BODY, headers={"Content-Type": "application/json"}
+            ) as response:
+                assert response.status == 200
+        answered: list[int] = []
+        started = [asyncio.Event() for _ in range(12)]
+        async with asyncio.TaskGroup() as load:
+            for number, event in enumerate(started):
+                if number % 3:
+                    load.create_task(http_load(gateway.http_address, answered, event))
+                else:
+                    load.create_task(grpc_load(gateway.grpc_address, answered, event))
+            await asyncio.gather(*(event.wait() for event in started))
+            code, errors = await gateway.stop(signal.SIGTERM)
+    assert code == 0
+    assert "Traceback" not in errors
+    assert answered
+    assert set(answered) == {200}
+
+
+async def test_running_calls_finish(cell: DevCell, model: str) -> None:
+    """Leaving waits for running calls: here two that a model is published for only meanwhile."""
+    gateway = Gateway(settings(cell.root, drain_timeout=20))
+    await gateway.__aenter__()
+    async with (
+        aiohttp.ClientSession(f"http://{gateway.http_address}") as session,
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+        Gateway(settings(cell.root)) as other,
+        aiohttp.ClientSession(f"http://{other.http_address}") as admin,
+    ):
+        await admin.post("/publish", json=definition(model, replicas=0))
+        stub = sax_service_pb2_grpc.SaxServiceStub(channel)
+        by_http = asyncio.ensure_future(session.post("/generate", json={"model": model, "query": "x"}))
+        by_grpc = asyncio.ensure_future(stub.Generate(pb.GenerateRequest(model=model, query="x")))
+        for _ in range(3):  # both are under way once later calls on the same connections are answered
+            await stub.ListAll(pb.ListAllRequest(sax_cell="/sax/test"))
+            await session.get("/listall?sax_cell=/sax/test")
+        leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
+        await admin.put("/update", json=definition(model, replicas=1))
+        response = await by_http
+        assert response.status == 200
+        assert response.headers["Connection"] == "close"
+        assert (await by_grpc).results
+        await session.close()
+        await leaving
+
+
+async def test_drain_timeout(cell: DevCell, model: str) -> None:
+    """What has not finished at the drain timeout is cancelled; leaving does not hang."""
+    async with aiohttp.ClientSession() as session:
+        async with Gateway(settings(cell.root, drain_timeout=0.1, replica_wait=60)) as gateway:
+            address = f"http://{gateway.http_address}"
+            await session.post(f"{address}/publish", json=definition(model, replicas=0))
+            hanging = asyncio.ensure_future(session.post(f"{address}/generate", json={"model": model, "query": "x"}))
+            await session.get(f"{address}/listall?sax_cell=/sax/test")
+        with pytest.raises(aiohttp.ClientError):
+            await asyncio.wait_for(hanging, 5)
+
+
+def test_nothing_is_left() -> None:
+    """A gateway and a dev cell leave no task behind, and the gateway's ports are free again."""
+
+    async def run() -> None:
+        async with DevCell() as cell:
+            async with Gateway(settings(cell.root)) as gateway:
+                ports = [int(address.rpartition(":")[2]) for address in (gateway.http_address, gateway.grpc_address)]
+                for door in DOORS:
+                    async with connected(gateway, door) as call:
+                        await call("ListAll", {"sax_cell": "/sax/test"})
+            async with Gateway(settings(cell.root, http_port=ports[0], grpc_port=ports[1])):
+                pass
+        await asyncio.sleep(0)  # what was cancelled last ends
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with asyncio.Runner(debug=True) as runner:
+        runner.run(run())
+
+
+async def test_half_a_start_is_undone(cell: DevCell) -> None:
+    """If one door cannot open, the other is closed again."""
+    async with Gateway(settings(cell.root)) as first:
+        http_port = int(first.http_address.rpartition(":")[2])
+        grpc_port = int(first.grpc_address.rpartition(":")[2])
+        with pytest.raises(OSError, match=f"gRPC door cannot listen on 127.0.0.1:{grpc_port}"):
+            await Gateway(settings(cell.root, grpc_port=grpc_port)).__aenter__()
+        with pytest.raises(OSError, match=f"HTTP door cannot listen on 127.0.0.1:{http_port}"):
+            await Gateway(settings(cell.root, http_port=http_port)).__aenter__()
