@@ -284,6 +284,29 @@ async def test_malformed_http(gateway: Gateway, sent: bytes) -> None:
     assert_error(orjson.loads(body), 400, "INVALID_ARGUMENT")
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /no\xff/such HTTP/1.1\r\nHost: x\r\n", 400),
+        (b"GET /v1/%ff/x HTTP/1.1\r\nHost: x\r\n", 400),
+        (b"GET /listall?sax_cell=\xff HTTP/1.1\r\nHost: x\r\n", 400),
+        (b"GET /listall HTTP/1.1\r\nHost: x\r\nX-Request-Timeout: \xff\r\n", 400),
+        (b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: \xff\r\nContent-Length: 0\r\n", 400),
+    ],
+    ids=["path", "encoded path", "query", "timeout", "content type without a body"],
+)
+async def test_bytes_that_are_not_utf8(gateway: Gateway, sent: bytes, status: int) -> None:
+    """Stray bytes in the head are refused like anything else that is wrong."""
+    host, port = gateway.http_address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent + b"Connection: close\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert head.split(b" ")[1] == str(status).encode(), body
+    assert orjson.loads(body)["error"]["code"] == status
+
+
 async def test_absolute_target(gateway: Gateway) -> None:
     """A request target may be an absolute URI, as proxies send it."""
     host, port = gateway.http_address.split(":")

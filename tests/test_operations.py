@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from saxgw.gateway import SERVICE
+from saxgw.gateway import SERVICE, Gateway
 from tests.callers import Caller, CallError, active_replicas, http_rules
-from tests.conftest import LM2B, definition
+from tests.conftest import DOORS, LM2B, connected, definition
 
 QUERY = "Q: Who is Harry Potter's mom? A: "
 
@@ -236,6 +236,17 @@ async def test_malformed_name(call: Caller, method: str) -> None:
     assert caught.value.code == "INVALID_ARGUMENT"
     assert caught.value.fields == [field]
     assert '"Test"' in caught.value.message
+
+
+@pytest.mark.parametrize("door", DOORS[:2])
+async def test_endless_name(gateway: Gateway, door: str) -> None:
+    """However long the input that an error quotes, the error arrives whole."""
+    async with connected(gateway, door) as call:
+        with pytest.raises(CallError) as caught:
+            await call("Unpublish", {"model": "/sax/test/" + "É" * 100_000})
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert caught.value.fields == ["model"]
+    assert len(caught.value.message) < 2000
 
 
 @pytest.mark.parametrize(

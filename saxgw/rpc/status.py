@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+_LONGEST_TEXT_BYTES: Final = 1024
+"""What quotes a caller's input may be as long as that was, and gRPC clients drop a status of more than 8 KiB, in which
+a text stands up to three times, encoded."""
+
 ERROR_DOMAIN: Final = "saxgw"
 """The `domain` of every google.rpc.ErrorInfo that we send."""
 
@@ -68,13 +72,13 @@ _HTTP_STATUS: Final = {
 class RpcError(Exception):
     """A call failed; the door that it came through tells the caller so.
 
-    `message` is for the caller: what is wrong and what to do. `details` are google.rpc messages.
+    `message` is for the caller: what is wrong and what to do; it is cut after 1 KiB. `details` are google.rpc messages.
     """
 
     def __init__(self, code: Code, message: str, details: Iterable[Message] = ()) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = _shortened(message)
         self.details = tuple(details)
 
     def __str__(self) -> str:
@@ -105,12 +109,18 @@ def invalid_argument(violations: Iterable[tuple[str, str]]) -> RpcError:
     """INVALID_ARGUMENT for (field, description) pairs, which also travel as google.rpc.BadRequest."""
     detail = error_details_pb2.BadRequest(
         field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+            error_details_pb2.BadRequest.FieldViolation(field=_shortened(field), description=_shortened(description))
             for field, description in violations
         ]
     )
     message = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in detail.field_violations)
     return RpcError(Code.INVALID_ARGUMENT, message, [detail])
+
+
+def _shortened(text: str) -> str:
+    encoded = text.encode(errors="replace")  # what a header has beside UTF-8 is in surrogates, which nobody can send
+    short = encoded[:_LONGEST_TEXT_BYTES].decode(errors="ignore")
+    return short if len(encoded) <= _LONGEST_TEXT_BYTES else f"{short}…"
 
 
 def error_info(reason: str) -> error_details_pb2.ErrorInfo:
