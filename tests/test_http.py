@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import re
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,7 @@ import pytest
 
 from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
+from tests.callers import HttpCaller, active_replicas
 from tests.conftest import definition, settings
 
 BODY = {"model": "/sax/test/none", "query": "x"}
@@ -174,6 +176,7 @@ async def test_pretty(http: aiohttp.ClientSession, published: str) -> None:
 
 async def test_body_on_get(http: aiohttp.ClientSession, published: str) -> None:
     """The documented listings take a JSON body on GET, a query, or both if they agree."""
+    await active_replicas(HttpCaller(http, "", 0), published, 1)  # from now on the answers are the same
     for path, field, value in (("/listall", "sax_cell", "/sax/test"), ("/listcell", "model", published)):
         body = orjson.dumps({field: value})
         by_body = await send(http, "GET", path, data=body)
@@ -305,6 +308,33 @@ async def test_bytes_that_are_not_utf8(gateway: Gateway, sent: bytes, status: in
     await writer.wait_closed()
     assert head.split(b" ")[1] == str(status).encode(), body
     assert orjson.loads(body)["error"]["code"] == status
+
+
+async def test_expect_continue(gateway: Gateway) -> None:
+    """A client that waits to be told to send its body is told, unless the body is too large anyway."""
+    host, port = gateway.http_address.split(":")
+    body = orjson.dumps(BODY)
+    for length, first in ((len(body), b"HTTP/1.1 100 Continue\r\n\r\n"), (2**30, b"HTTP/1.1 413 ")):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n"
+        writer.write(head.encode() + b"Connection: close\r\n\r\n")
+        assert await reader.readexactly(len(first)) == first
+        if length == len(body):
+            writer.write(body)
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 Not Found\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_pipelining_and_keep_alive(gateway: Gateway) -> None:
+    """Requests sent at once on one connection are answered in order; HTTP/1.0 closes."""
+    host, port = gateway.http_address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.0\r\n\r\n")
+    answers = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert re.findall(rb"HTTP/1\.[01] (\d+) ", answers) == [b"200", b"404", b"200"]
 
 
 async def test_absolute_target(gateway: Gateway) -> None:

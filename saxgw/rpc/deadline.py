@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
+import time
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -17,7 +17,8 @@ class Deadline:
     """A moment after which nobody waits for the answer any more."""
 
     at: float
-    """The moment, on the clock of the running event loop, in seconds."""
+    """The moment in seconds of time.monotonic(), which is the clock of event loops too. Asking the loop for the time
+    would cost a system call to find the loop."""
 
     timeout_s: float
     """How long the caller gave from the start of the call, in seconds."""
@@ -25,11 +26,11 @@ class Deadline:
     @classmethod
     def after(cls, timeout_s: float) -> Self:
         """The deadline that is `timeout_s` seconds from now; 0 or less has passed already."""
-        return cls(asyncio.get_running_loop().time() + timeout_s, timeout_s)
+        return cls(time.monotonic() + timeout_s, timeout_s)
 
     def remaining_s(self) -> float:
         """Seconds left; negative once it has passed."""
-        return self.at - asyncio.get_running_loop().time()
+        return self.at - time.monotonic()
 
     def earliest(self, other: Self | None) -> Self:
         """The earlier of the two."""
