@@ -43,7 +43,8 @@ bench: $(READY)  ## Measure what a call costs, and what reading and writing JSON
 
 clean:  ## Remove everything that was set up or generated.
 	rm -rf .venv third_party tests/node/node_modules .ci/node_modules
-	find . -name '*_pb2*.py*' -delete -o -name '*.binpb' -delete -o -name __pycache__ -prune -exec rm -rf {} +
+	find saxgw tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find saxgw -name '*_pb2*.py*' -delete -o -name '*.binpb' -delete
 
 $(READY): pyproject.toml hatch_build.py $(PROTOS)
 	@test -n "$(PYTHON)" || { echo "saxgw needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -80,6 +80,17 @@ def _saxgw(cell: Cell) -> tuple[str, ...]:
 AIOHTTP: Final = Contender("aiohttp floor: JSON in, JSON out", "http", lambda _: ("bench.aiohttp_floor",))
 CLIENT: Final = Contender("client floor: grpc.aio calls to the model server", "model-server", None)
 GRPC: Final = Contender("server floor: grpc.aio answers Generate", "grpc", lambda _: ("bench.grpc_floor",))
+JSON_BY_HAND: Final = Contender(
+    "JSON by hand: aiohttp and grpc.aio in one process",
+    "http",
+    lambda cell: ("bench.combined_floor", cell.model_server),
+)
+GRPC_BY_HAND: Final = Contender(
+    "gRPC by hand: server and client in one process",
+    "grpc",
+    lambda cell: ("bench.combined_floor", cell.model_server),
+    door=1,
+)
 SAXGW_JSON: Final = Contender("**saxgw, JSON POST /generate**", "http", _saxgw, door=0)
 SAXGW_GRPC: Final = Contender("**saxgw, gRPC Generate**", "grpc", _saxgw, door=1)
 THREADED: Final = Contender(
@@ -91,4 +102,14 @@ THREADED_LISTING: Final = Contender(
     lambda cell: ("bench.threaded", cell.admin, cell.model_server, "--listing"),
 )
 
-CONTENDERS: Final = (AIOHTTP, CLIENT, GRPC, SAXGW_JSON, SAXGW_GRPC, THREADED, THREADED_LISTING)
+CONTENDERS: Final = (
+    AIOHTTP,
+    CLIENT,
+    GRPC,
+    JSON_BY_HAND,
+    SAXGW_JSON,
+    GRPC_BY_HAND,
+    SAXGW_GRPC,
+    THREADED,
+    THREADED_LISTING,
+)

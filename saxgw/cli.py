@@ -6,9 +6,11 @@ import asyncio
 import dataclasses
 import gc
 import logging
+import os
 import signal
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,8 +22,7 @@ from saxgw.sax import InvalidName
 from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Coroutine
 
 _GC_THRESHOLD: Final = 50_000
 """Allocations between collections of young objects. Python's 700 collects several times within one request."""
@@ -77,6 +78,8 @@ def serve(**values: Any) -> None:  # noqa: ANN401 - one for each setting
     if values["sax_root"] is None:
         raise click.UsageError(_NO_SAX_ROOT)
     settings = _settings(values)
+    if "://" not in settings.sax_root and not Path(settings.sax_root).is_dir():
+        click.echo(f"saxgw: there is no directory {settings.sax_root} yet; until there is, no cell is found", err=True)
     _run(_serve(settings), settings)
 
 
@@ -85,56 +88,78 @@ def serve(**values: Any) -> None:  # noqa: ANN401 - one for each setting
 @click.option(
     "--root",
     type=click.Path(file_okay=False),
+    envvar="SAXGW_ROOT",
+    show_envvar=True,
     help="Keep the cell in this directory between runs.  [default: a temporary one]",
 )
 @click.option(
     "--model-servers",
+    envvar="SAXGW_MODEL_SERVERS",
+    show_envvar=True,
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
     help="How many model servers to start.",
 )
-def dev(root: Path | None, model_servers: int, **values: Any) -> None:  # noqa: ANN401 - one for each setting
+def dev(root: str | None, model_servers: int, **values: Any) -> None:  # noqa: ANN401 - one for each setting
     """Start a small cell on this machine and serve it, on loopback only.
 
     The cell is /sax/test, its admin and model servers are real, its language model is small.
     """
+    if root == "":
+        raise click.UsageError("--root is empty; name a directory, or leave it out for a temporary one")
     # The root is known once the cell runs; all other settings are checked before that.
     settings = _settings({**values, "host": _DEV_HOST, "sax_root": str(root or "(temporary)")})
     _run(_dev(settings, root, model_servers), settings)
 
 
 async def _serve(settings: Settings) -> None:
-    async with Gateway(settings) as gateway:
-        await _until_signal(gateway, f"cells of {settings.sax_root}")
+    async def start(stack: AsyncExitStack) -> tuple[Gateway, str]:
+        return await stack.enter_async_context(Gateway(settings)), f"cells of {settings.sax_root}"
+
+    await _until_signal(start)
 
 
-async def _dev(settings: Settings, root: Path | None, model_servers: int) -> None:
-    async with AsyncExitStack() as stack:
+async def _dev(settings: Settings, root: str | None, model_servers: int) -> None:
+    async def start(stack: AsyncExitStack) -> tuple[Gateway, str]:
         cell = await stack.enter_async_context(DevCell(root=root, model_servers=model_servers))
-        settings = dataclasses.replace(settings, sax_root=cell.root)
-        gateway = await stack.enter_async_context(Gateway(settings))
-        await _until_signal(gateway, f"development cell /sax/test, SAX_ROOT={cell.root}")
+        gateway = Gateway(dataclasses.replace(settings, sax_root=cell.root))
+        return await stack.enter_async_context(gateway), f"development cell /sax/test, SAX_ROOT={cell.root}"
+
+    await _until_signal(start)
 
 
-async def _until_signal(gateway: Gateway, what: str) -> None:
-    """Says that the gateway is ready, then waits for SIGTERM or SIGINT; a second one ends the process at once."""
+async def _until_signal(start: Callable[[AsyncExitStack], Awaitable[tuple[Gateway, str]]]) -> None:
+    """Starts a gateway, says that it is ready, and leaves at SIGTERM or SIGINT; a second one ends the process at once.
+
+    `start` enters what it starts into the stack and returns the gateway and what it serves.
+    """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
+        if stopped.is_set():
+            # Not by the signal's default action, for there is none for a process that is PID 1.
+            os._exit(128 + number)
         click.echo(f"saxgw: {number.name}, finishing what is running", err=True)
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(each)
         stopped.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-    # What exists now lives as long as the process: collections need not look at it again.
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD)
-    click.echo(f"saxgw {__version__} ready: http://{gateway.http_address} and grpc {gateway.grpc_address}, {what}")
-    await stopped.wait()
+    async with AsyncExitStack() as stack:
+        starting = asyncio.ensure_future(start(stack))
+        stopping = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return
+        gateway, what = starting.result()
+        # What exists now lives as long as the process: collections need not look at it again.
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
+        click.echo(f"saxgw {__version__} ready: http://{gateway.http_address} and grpc {gateway.grpc_address}, {what}")
+        await stopping
 
 
 def _settings(values: dict[str, Any]) -> Settings:

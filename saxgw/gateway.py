@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
 
@@ -27,15 +26,16 @@ if TYPE_CHECKING:
     from saxgw.rpc.endpoint import Endpoint
     from saxgw.settings import Settings
 
-_log = logging.getLogger("saxgw.gateway")
-
 SERVICE: Final = sax_service_pb2.DESCRIPTOR.services_by_name["SaxService"]
 """What the gateway serves."""
+
+_GRACE_S: Final = 1.0
 
 
 def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
-    timeouts_s = {method.name: settings.admin_timeout for method in SERVICE.methods}
+    # The client gives up first, because it can tell what was going on.
+    timeouts_s = {method.name: settings.admin_timeout + _GRACE_S for method in SERVICE.methods}
     timeouts_s["Generate"] = settings.generate_timeout
     return make_endpoints(
         SERVICE,

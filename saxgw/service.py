@@ -88,7 +88,7 @@ def status_of(error: Exception) -> RpcError:
     if isinstance(error, errors.CellError):
         code = _canonical(error.code)
     details = [error_info(reason)]
-    if code in (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE):
+    if isinstance(error, _PASSING):
         return RpcError(code, str(error), [*details, retry_info(_RETRY_S)])
     return RpcError(code, str(error), details)
 
@@ -104,6 +104,10 @@ _STATUS: Final[dict[type[Exception], tuple[Code, str]]] = {
     errors.Busy: (Code.RESOURCE_EXHAUSTED, "MODEL_SERVERS_BUSY"),
     errors.CellError: (Code.UNKNOWN, "CELL_ERROR"),
 }
+
+
+_PASSING: Final = (errors.AdminUnavailable, errors.ReplicasUnavailable, errors.Busy)
+"""What may be over soon, so that the same call may succeed later."""
 
 
 def _canonical(code: grpc.StatusCode) -> Code:

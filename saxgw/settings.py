@@ -82,6 +82,8 @@ class Settings:
                 raise InvalidSetting(f"{flag(field.name)} must be {bounds}, got {value}")
         if not self.sax_root:
             raise InvalidSetting(f"{flag('sax_root')} is empty; name a directory or a URL such as gs://bucket/dir")
+        if not self.host:
+            raise InvalidSetting(f"{flag('host')} is empty; name an address to listen on, such as 127.0.0.1")
         if self.log_level not in LOG_LEVELS:
             raise InvalidSetting(f"--log-level must be one of {', '.join(LOG_LEVELS)}, got {self.log_level}")
 

@@ -56,6 +56,7 @@ async def test_serve_without_root() -> None:
         (["--log-level", "loud"], {}, "--log-level must be one of debug, info, warning, error, got loud"),
         (["--sax-root", "nonsense://x"], {}, "nonsense://x"),
         (["--sax-root", ""], {}, "--sax-root is empty"),
+        (["--host", ""], {}, "--host is empty"),
     ],
 )
 async def test_bad_settings(arguments: list[str], environment: dict[str, str], said: str) -> None:
@@ -80,6 +81,29 @@ async def test_port_in_use(tmp_path: Path, door: str) -> None:
     assert (code, output) == (1, "")
     assert port in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b"])
+async def test_host_that_does_not_exist(tmp_path: Path, host: str) -> None:
+    """A host that cannot be is one clear line."""
+    code, output, errors = await run("serve", "--sax-root", str(tmp_path), "--host", host, "--http-port", "0")
+    assert (code, output) == (1, "")
+    assert errors == f"Error: the HTTP door cannot listen on {host}:0: there is no such host\n"
+
+
+async def test_root_that_does_not_exist() -> None:
+    """A root that is not there is served, for it may come, but not without a word."""
+    async with running("serve", "--sax-root", "/does/not/exist") as gateway:
+        code, errors = await gateway.stop(signal.SIGTERM)
+    assert code == 0
+    assert "there is no directory /does/not/exist" in errors
+
+
+async def test_empty_root_of_the_dev_cell() -> None:
+    """An empty --root, as an unset shell variable gives, is refused."""
+    code, _, errors = await run("dev", "--root", "")
+    assert code == 2
+    assert "--root is empty" in errors
 
 
 @pytest.mark.parametrize("variable", ["SAX_ROOT", "SAXGW_SAX_ROOT"])
@@ -126,7 +150,7 @@ async def test_second_signal() -> None:
         while b"SIGTERM" not in await gateway.process.stderr.readline():
             pass
         code, _ = await gateway.stop(signal.SIGTERM)
-        assert code == -signal.SIGTERM
+        assert code == 128 + signal.SIGTERM
         with pytest.raises(aiohttp.ClientError):
             await hanging
 

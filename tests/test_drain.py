@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from typing import Any
 
 import aiohttp
 import grpc
 import orjson
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
@@ -126,6 +128,52 @@ async def test_drain_timeout(cell: DevCell, model: str) -> None:
             await session.get(f"{address}/listall?sax_cell=/sax/test")
         with pytest.raises(aiohttp.ClientError):
             await asyncio.wait_for(hanging, 5)
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_idle_connections_do_not_hold_the_drain(cell: DevCell, *, used: bool) -> None:
+    """An idle connection is closed soon; a watch of the health service does not hold the drain either."""
+    gateway = Gateway(settings(cell.root, drain_timeout=60))
+    await gateway.__aenter__()
+    reader, writer = await open_connection(gateway)
+    if used:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"}")
+    async with grpc.aio.insecure_channel(gateway.grpc_address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        await watch.read()
+        async with asyncio.timeout(20):
+            await gateway.__aexit__(None, None, None)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_body_on_its_way_while_draining(cell: DevCell) -> None:
+    """A request whose body is still arriving when draining begins is answered."""
+    gateway = Gateway(settings(cell.root, drain_timeout=60))
+    await gateway.__aenter__()
+    idle_reader, idle_writer = await open_connection(gateway)
+    reader, writer = await open_connection(gateway)
+    body = orjson.dumps({"sax_cell": "/sax/test"})
+    head = f"GET /listall HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode())
+    await reader.readuntil(b"100 Continue\r\n\r\n")  # it has been taken
+    leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
+    assert await idle_reader.read() == b""  # now idle connections have been closed
+    writer.write(body)
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+    await leaving
+    for each in (writer, idle_writer):
+        each.close()
+        await each.wait_closed()
+
+
+async def open_connection(gateway: Gateway) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = gateway.http_address.split(":")
+    return await asyncio.open_connection(host, int(port))
 
 
 def test_nothing_is_left() -> None:

@@ -69,6 +69,16 @@ async def test_request_too_large(channel: grpc.aio.Channel) -> None:
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+async def test_malformed_request(channel: grpc.aio.Channel) -> None:
+    """Bytes that are not the request are the caller's mistake."""
+    call: Any = channel.unary_unary(f"/{SERVICE.full_name}/ListAll")
+    for data in (b"\xff", b"\x0a\x02\xff\xff"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(data)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.value.details() == "the request is not a valid ListAllRequest"
+
+
 async def test_unknown_method(channel: grpc.aio.Channel) -> None:
     """A method that does not exist is UNIMPLEMENTED."""
     call: Any = channel.unary_unary(f"/{SERVICE.full_name}/NoSuchMethod")

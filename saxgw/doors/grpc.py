@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline
-from saxgw.rpc.status import RpcError
+from saxgw.rpc.status import RpcError, invalid_argument
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from saxgw.rpc.endpoint import Endpoint
+
+_LINGER_S: Final = 1.0
+"""How long calls that are on their way when draining begins may take to arrive."""
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
@@ -45,12 +50,15 @@ class GrpcDoor:
                 ("grpc.server.max_pending_requests_hard_limit", 200_000),
             ]
         )
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._services: dict[str, dict[str, Any]] = {}
         for endpoint in endpoints:
             service, method = endpoint.name.split("/")
             self._services.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(
-                _behaviour(endpoint),
-                request_deserializer=endpoint.request_class.FromString,
+                self._behaviour(endpoint),
+                # _behaviour() reads the request: what cannot be read is the caller's mistake, not an UNKNOWN one.
                 response_serializer=endpoint.response_class.SerializeToString,
             )
         self._server.add_generic_rpc_handlers(
@@ -84,26 +92,46 @@ class GrpcDoor:
     async def drain(self, timeout_s: float) -> None:
         """Takes no new calls, gives running ones `timeout_s` seconds to finish, cancels what is left then."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(timeout_s)
+        stopping = asyncio.ensure_future(self._server.stop(timeout_s))
+        done, _ = await asyncio.wait((stopping,), timeout=min(_LINGER_S, timeout_s))
+        if not done:
+            # Watches of health and reflection streams never end by themselves; only calls are waited for.
+            idle = asyncio.ensure_future(self._idle.wait())
+            await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
+            idle.cancel()
+            await self._server.stop(0)
+        await stopping
+
+    def _behaviour(self, endpoint: Endpoint) -> Callable[[bytes, Any], Awaitable[Message]]:
+        handler, request_class = endpoint.handler, endpoint.request_class
+
+        async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message:
+            timeout_s = context.time_remaining()
+            call = Call("grpc", None if timeout_s is None else Deadline.after(timeout_s))
+            self._running += 1
+            self._idle.clear()
+            try:
+                return await handler(_parsed(request_class, data), call)
+            except RpcError as error:
+                status = error.to_proto()
+                await context.abort(
+                    _STATUS_CODES[error.code],
+                    error.message,
+                    ((_DETAILS_KEY, status.SerializeToString()),) if status.details else (),
+                )
+            finally:
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
+
+        return behave
 
 
-def _behaviour(endpoint: Endpoint) -> Callable[[Message, Any], Awaitable[Message]]:
-    handler = endpoint.handler
-
-    async def behave(request: Message, context: grpc.aio.ServicerContext[Message, Message]) -> Message:
-        timeout_s = context.time_remaining()
-        call = Call("grpc", None if timeout_s is None else Deadline.after(timeout_s))
-        try:
-            return await handler(request, call)
-        except RpcError as error:
-            status = error.to_proto()
-            await context.abort(
-                _STATUS_CODES[error.code],
-                error.message,
-                ((_DETAILS_KEY, status.SerializeToString()),) if status.details else (),
-            )
-
-    return behave
+def _parsed(message_class: type[Message], data: bytes) -> Message:
+    try:
+        return message_class.FromString(data)
+    except DecodeError:
+        raise invalid_argument([("", f"the request is not a valid {message_class.DESCRIPTOR.name}")]) from None
 
 
 def _bracketed(host: str) -> str:

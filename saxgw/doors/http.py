@@ -6,8 +6,8 @@ module adds what is HTTP's own: content types, sizes, timeouts, statuses.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -39,6 +39,15 @@ _DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
 
 ROOT: Final = {"message": "HTTP Server for SAX Client"}
 """What GET / answers; the documented greeting."""
+
+_BODY_TIMEOUT_S: Final = 60.0
+"""How long a body may take to arrive, unless the caller gives the whole call less."""
+
+_FAILURES: Final = {
+    400: (Code.INVALID_ARGUMENT, "this is not a well-formed HTTP/1.1 request"),
+    431: (Code.INVALID_ARGUMENT, "the request line or a header is too long"),
+}
+_UNEXPECTED: Final = (Code.INTERNAL, "the gateway failed unexpectedly; its log tells more")
 
 _ROOT_METHODS: Final = ("GET", "HEAD")
 
@@ -94,15 +103,15 @@ class HttpDoor(HttpServer):
         except RpcError as error:
             return error_response(error, pretty=pretty)
 
-    def respond_to_failure(self, http_status: int, message: str | None) -> web.Response:
-        if http_status == HTTPStatus.BAD_REQUEST:
-            return error_response(RpcError(Code.INVALID_ARGUMENT, f"this is not HTTP: {message}"))
-        return error_response(RpcError(Code.INTERNAL, "the gateway failed unexpectedly; its log tells more"))
+    def respond_to_failure(self, http_status: int) -> web.Response:
+        code, message = _FAILURES.get(http_status, _UNEXPECTED)
+        return error_response(HttpError(http_status, code, message))
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.Response:
+        _check_origin(request)
         _check_content_type(request)
         call = Call("http", _deadline(request))
-        message = match.decode(await self._body(request))
+        message = match.decode(await self._body(request, call.deadline))
         response = await self._endpoints[match.route.method.full_name].handler(message, call)
         return web.Response(body=match.encode(response), headers={"Content-Type": match.response_type(response)})
 
@@ -114,7 +123,7 @@ class HttpDoor(HttpServer):
             return _other_method(request, path, _ROOT_METHODS)
         return json_response(200, ROOT)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def _body(self, request: web.BaseRequest, deadline: Deadline | None) -> bytes:
         if not request.body_exists:
             return b""
         if (request.content_length or 0) > self._max_request_bytes:
@@ -122,9 +131,16 @@ class HttpDoor(HttpServer):
         if "Expect" in request.headers:
             await self.send_continue(request)
         try:
-            return await request.read()
+            if request.content.is_eof():  # all of it is here, as with small bodies it nearly always is
+                return await request.read()
+            async with asyncio.timeout_at(Deadline.after(_BODY_TIMEOUT_S).earliest(deadline).at):
+                return await request.read()
+        except TimeoutError:
+            raise RpcError(Code.DEADLINE_EXCEEDED, "the request's body did not arrive in time") from None
         except web.HTTPRequestEntityTooLarge:
             raise self._too_large() from None
+        except web.RequestPayloadError:
+            raise invalid_argument([("", "the body does not have the encoding that its headers claim")]) from None
 
     def _too_large(self) -> HttpError:
         return HttpError(
@@ -139,6 +155,12 @@ def _other_method(request: web.BaseRequest, path: str, allow: Iterable[str]) -> 
         return web.Response(status=204, headers=headers)
     message = f'"{path}" does not take {request.method}; it takes {headers["Allow"]}'
     raise HttpError(405, Code.UNIMPLEMENTED, message, headers=headers)
+
+
+def _check_origin(request: web.BaseRequest) -> None:
+    """Refuses other sites' web pages: loopback and private networks do not keep out what browsers there show."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise RpcError(Code.PERMISSION_DENIED, "web pages of other sites may not call this gateway")
 
 
 def _check_content_type(request: web.BaseRequest) -> None:
@@ -180,7 +202,10 @@ def _target(request: web.BaseRequest) -> tuple[str, str]:
     """Path and query as on the wire; the target may also be an absolute URI (RFC 9112 §3.2.2)."""
     target = request.raw_path
     if not target.startswith("/"):
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(target)
+        except ValueError:
+            raise invalid_argument([("", f'"{target}" is not a URL')]) from None
         return parts.path or "/", parts.query
     path, _, query = target.partition("?")
     return path, query

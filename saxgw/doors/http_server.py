@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
+import time
 from abc import ABC, abstractmethod
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import LineTooLong
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,11 +21,17 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
+SERVER: Final = "saxgw"
+"""The `Server` of every answer."""
+
 _log = logging.getLogger("saxgw.http")
 
 _LINGER_S: Final = 1.0
 """How long a connection may stay idle once draining has begun. A client that sends on it meanwhile is answered, and
 told that the connection closes; without this, what is on its way at that moment would be lost."""
+
+_IDLE_CHECK_S: Final = 0.1
+"""How often, while draining, connections are closed that have become idle."""
 
 _ABORT_S: Final = 0.05
 """How long a cancelled request may take to give up."""
@@ -48,8 +57,8 @@ class HttpServer(ABC):
         """Answers one request."""
 
     @abstractmethod
-    def respond_to_failure(self, http_status: int, message: str | None) -> web.Response:
-        """Answers what respond() could not: 400 for bytes that are not HTTP, which `message` says more of, or 500."""
+    def respond_to_failure(self, http_status: int) -> web.Response:
+        """Answers what respond() could not: 400 for bytes that are not HTTP, 431 for too long a head, or 500."""
 
     async def __aenter__(self) -> Self:
         self._protocols = _Protocols(self, self._max_body_bytes)
@@ -57,8 +66,9 @@ class HttpServer(ABC):
             self._listener = await asyncio.get_running_loop().create_server(
                 self._protocols, self._host, self.port, backlog=_BACKLOG
             )
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
+        except (OSError, UnicodeError) as error:  # a UnicodeError is a host name that cannot be one
+            known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno
+            reason = os.strerror(known) if known else "there is no such host"
             raise OSError(f"the HTTP door cannot listen on {self._host}:{self.port}: {reason}") from error
         self.port = self._listener.sockets[0].getsockname()[1]
         return self
@@ -73,20 +83,23 @@ class HttpServer(ABC):
         if self._protocols is None or self._listener is None:
             return
         self._draining = True
-        # One round of the loop, so that connections which the kernel has taken for us already are served.
-        await asyncio.sleep(0)
+        # Two rounds of the loop, so that connections which the kernel has taken for us already are served.
+        for _ in range(2):
+            await asyncio.sleep(0)
         self._listener.close()
-        linger_s = min(_LINGER_S, timeout_s)
-        if not await self._protocols.wait_closed(linger_s):
-            self._protocols.pre_shutdown()  # closes idle connections now, busy ones after their answer
-            if not await self._protocols.wait_closed(timeout_s - linger_s):
-                await self._protocols.shutdown(_ABORT_S)
-                await self._protocols.wait_closed(_ABORT_S)
+        end = time.monotonic() + timeout_s
+        closed = await self._protocols.wait_closed(min(_LINGER_S, timeout_s))
+        while not closed and (left_s := end - time.monotonic()) > 0:
+            self._protocols.close_idle()
+            closed = await self._protocols.wait_closed(min(_IDLE_CHECK_S, left_s))
+        if not closed:
+            await self._protocols.shutdown(_ABORT_S)
+            await self._protocols.wait_closed(_ABORT_S)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """What aiohttp calls for each request."""
         response = await self.respond(request)
-        response.headers["Server"] = "saxgw"
+        response.headers["Server"] = SERVER
         if self._draining:
             response.force_close()
         return response
@@ -94,6 +107,8 @@ class HttpServer(ABC):
     @staticmethod
     async def send_continue(request: web.BaseRequest) -> None:
         """Tells a client that waits for it (`Expect: 100-continue`) to send the body."""
+        if request.version < HttpVersion11 or request.headers["Expect"].lower() != "100-continue":
+            return
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # aiohttp takes what was sent for the beginning of the answer otherwise
 
@@ -111,6 +126,13 @@ class _Protocols(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, self._http_server, self._loop)
+
+    def close_idle(self) -> None:
+        """Closes connections on which no request is running or waiting; the others close after their answer."""
+        for connection in self.connections:
+            # aiohttp's own way, close(), leaves idle connections open and drops the rest of a body on its way.
+            if not connection._request_in_progress and not connection._messages:  # noqa: SLF001 - nothing public tells
+                connection.force_close()
 
     def opened(self) -> None:
         self._open += 1
@@ -167,13 +189,16 @@ class _Connection(web.RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's signature; its words are not for callers
     ) -> web.StreamResponse:
         """Answers what never became a request, or what failed outside of respond()."""
         if status != HTTPStatus.BAD_REQUEST:
             _log.error("answering a request failed", exc_info=exc)
+        elif isinstance(exc, LineTooLong):
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
-        response = self._http_server.respond_to_failure(status, message)
+        response = self._http_server.respond_to_failure(status)
+        response.headers["Server"] = SERVER
         response.force_close()
         return response

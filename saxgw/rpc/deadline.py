@@ -28,10 +28,6 @@ class Deadline:
         """The deadline that is `timeout_s` seconds from now; 0 or less has passed already."""
         return cls(time.monotonic() + timeout_s, timeout_s)
 
-    def remaining_s(self) -> float:
-        """Seconds left; negative once it has passed."""
-        return self.at - time.monotonic()
-
     def earliest(self, other: Self | None) -> Self:
         """The earlier of the two."""
         return other if other is not None and other.at < self.at else self

@@ -27,6 +27,10 @@ _OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", round(CONNECT_TIMEOUT_S * 1000)),
     # Cells live on a private network, plaintext; a proxy for the web is no way into it.
     ("grpc.enable_http_proxy", 0),
+    # A status whose text is larger than this arrives as RESOURCE_EXHAUSTED, which would be taken for a busy server;
+    # model servers send tracebacks (Sax protocol §5.6).
+    ("grpc.max_metadata_size", 2**20),
+    ("grpc.absolute_max_metadata_size", 2**20),
     # No keepalive pings: both kinds of servers hang up on clients that send them often (Sax protocol §9.1.15).
 )
 

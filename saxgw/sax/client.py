@@ -193,9 +193,13 @@ class CellClient(SaxClient):
             except grpc.aio.AioRpcError as error:
                 status = status_of(error)
                 if not status.retry_elsewhere:
+                    replicas.answered(replica)  # whatever it said: it is there and takes requests
                     raise data_error(status, model, request.ByteSize()) from error
                 replicas.failed(replica, busy=status.busy)
                 until = until or self._give_up_time()
+            except asyncio.CancelledError:
+                replicas.abandoned(replica)
+                raise
             else:
                 replicas.answered(replica)
                 return response

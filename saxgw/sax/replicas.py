@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import islice
 from random import random
 from typing import TYPE_CHECKING, Final
 
@@ -117,9 +118,16 @@ class ReplicaSet:
     def answered(self, replica: Replica) -> None:
         """Notes that a call was answered."""
         replica.failures = 0
+        replica.trying = False
         if self._waiters:
             # done() hands on the place that has become free; one more finds out whether there is room for it.
             self._wake(1)
+
+    def abandoned(self, replica: Replica) -> None:
+        """Notes that a call was given up by its caller; if it was to find out how the replica is, the next one does."""
+        if replica.trying:
+            replica.trying = False
+            replica.aside_until = self._loop.time()
 
     def failed(self, replica: Replica, *, busy: bool) -> None:
         """Sets a replica aside for a while, which grows with its failures and is short if it was only busy."""
@@ -242,7 +250,9 @@ class ReplicaSet:
 
     def _wake(self, count: int, error: BaseException | None = None) -> None:
         """Lets the first `count` waiters go on, or tells them why it is no use."""
-        for waiter in [waiter for waiter, _ in zip(self._waiters, range(count), strict=False)]:
+        # One that its own timer has resolved is on its way out and must not use up somebody's turn.
+        waiting = (waiter for waiter in self._waiters if not waiter.done())
+        for waiter in list(islice(waiting, count)):
             del self._waiters[waiter]
             _resolve(waiter, error)
 

@@ -48,12 +48,6 @@ def test_earliest() -> None:
     assert soon.earliest(late) is late.earliest(soon) is soon.earliest(None) is soon
 
 
-def test_remaining() -> None:
-    """What is left is counted down, and is negative afterwards."""
-    assert Deadline.after(-1).remaining_s() <= -1
-    assert 0 < Deadline.after(60).remaining_s() <= 60
-
-
 @pytest.mark.parametrize("new_event_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_deadline_is_on_the_clock_of_event_loops(new_event_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """A deadline may be given to an event loop as it is."""
