@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
@@ -18,7 +19,8 @@ _Result = TypeVar("_Result")
 
 
 def run(main: Coroutine[object, object, _Result]) -> _Result:
-    """Runs `main` on uvloop, as saxgw does."""
+    """Runs `main` on uvloop and scheduled as saxgw does."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     return uvloop.run(main)
 
 

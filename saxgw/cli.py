@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import logging
@@ -173,6 +174,7 @@ def _run(main_coroutine: Coroutine[Any, Any, None], settings: Settings) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    _let_the_loop_finish()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main_coroutine)
@@ -180,6 +182,13 @@ def _run(main_coroutine: Coroutine[Any, Any, None], settings: Settings) -> None:
         raise click.UsageError(f"--sax-root: {error}") from error
     except (OSError, DevCellError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _let_the_loop_finish() -> None:
+    """Keeps gRPC's threads from preempting the event loop whenever they wake, which costs a fifth of a call's CPU."""
+    if hasattr(os, "SCHED_BATCH"):  # Linux; threads that start later inherit it
+        with contextlib.suppress(PermissionError):  # a container may not be allowed to say how it is scheduled
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

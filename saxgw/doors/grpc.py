@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _LINGER_S: Final = 1.0
 """How long calls that are on their way when draining begins may take to arrive."""
+
+_QUIET_S: Final = 0.05
+"""How long no call may have arrived before it is taken that none is on its way."""
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
@@ -50,7 +54,10 @@ class GrpcDoor:
                 ("grpc.server.max_pending_requests_hard_limit", 200_000),
             ]
         )
+        self._begun = 0
         self._running = 0
+        self._go_on = asyncio.Event()
+        self._go_on.set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._services: dict[str, dict[str, Any]] = {}
@@ -92,7 +99,11 @@ class GrpcDoor:
     async def drain(self, timeout_s: float) -> None:
         """Takes no new calls, gives running ones `timeout_s` seconds to finish, cancels what is left then."""
         await self._health.enter_graceful_shutdown()
+        if timeout_s > 0:
+            await self._quiet()
         stopping = asyncio.ensure_future(self._server.stop(timeout_s))
+        await asyncio.sleep(0)  # stop() sends GOAWAY first of all
+        self._go_on.set()
         done, _ = await asyncio.wait((stopping,), timeout=min(_LINGER_S, timeout_s))
         if not done:
             # Watches of health and reflection streams never end by themselves; only calls are waited for.
@@ -102,16 +113,34 @@ class GrpcDoor:
             await self._server.stop(0)
         await stopping
 
+    async def _quiet(self) -> None:
+        """Holds answers back until no more calls arrive.
+
+        grpcio cancels calls that have arrived but wait for Python when it stops. Callers who wait for an answer send
+        nothing meanwhile, and are told not to send here again, by GOAWAY, before they get it.
+        """
+        self._go_on.clear()
+        end = time.monotonic() + _LINGER_S
+        begun = -1
+        while begun != self._begun and time.monotonic() < end:
+            begun = self._begun
+            await asyncio.sleep(_QUIET_S)
+
     def _behaviour(self, endpoint: Endpoint) -> Callable[[bytes, Any], Awaitable[Message]]:
         handler, request_class = endpoint.handler, endpoint.request_class
 
         async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message:
             timeout_s = context.time_remaining()
             call = Call("grpc", None if timeout_s is None else Deadline.after(timeout_s))
+            self._begun += 1
             self._running += 1
             self._idle.clear()
             try:
-                return await handler(_parsed(request_class, data), call)
+                try:
+                    return await handler(_parsed(request_class, data), call)
+                finally:
+                    if not self._go_on.is_set():
+                        await self._go_on.wait()
             except RpcError as error:
                 status = error.to_proto()
                 await context.abort(
