@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc.aio
 import orjson
@@ -17,8 +17,11 @@ from aiohttp import web
 
 from bench.serving import HOST, run, serve_forever
 from saxgw.sax.wire import lm_pb2
-from saxgw.sax.wire.lm_pb2_grpc import LMServiceAsyncStub, LMServiceStub
+from saxgw.sax.wire.lm_pb2_grpc import LMServiceStub
 from saxgw.v1 import sax_service_pb2
+
+if TYPE_CHECKING:
+    from saxgw.sax.wire.lm_pb2_grpc import LMServiceAsyncStub
 
 _HEADERS: Final = {"Content-Type": "application/json"}
 
