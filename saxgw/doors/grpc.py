@@ -100,7 +100,7 @@ class GrpcDoor:
         """Takes no new calls, gives running ones `timeout_s` seconds to finish, cancels what is left then."""
         await self._health.enter_graceful_shutdown()
         if timeout_s > 0:
-            await self._quiet()
+            await self._quiet(min(_LINGER_S, timeout_s))
         stopping = asyncio.ensure_future(self._server.stop(timeout_s))
         await asyncio.sleep(0)  # stop() sends GOAWAY first of all
         self._go_on.set()
@@ -113,14 +113,14 @@ class GrpcDoor:
             await self._server.stop(0)
         await stopping
 
-    async def _quiet(self) -> None:
-        """Holds answers back until no more calls arrive.
+    async def _quiet(self, timeout_s: float) -> None:
+        """Holds answers back until no more calls arrive, for `timeout_s` seconds at most.
 
         grpcio cancels calls that have arrived but wait for Python when it stops. Callers who wait for an answer send
         nothing meanwhile, and are told not to send here again, by GOAWAY, before they get it.
         """
         self._go_on.clear()
-        end = time.monotonic() + _LINGER_S
+        end = time.monotonic() + timeout_s
         begun = -1
         while begun != self._begun and time.monotonic() < end:
             begun = self._begun

@@ -1,4 +1,4 @@
-"""Deadlines: made once at the door, handed down with the call; each hop asks what is left."""
+"""Deadlines: made at the door of what the caller asks for, and enforced by an interceptor."""
 
 from __future__ import annotations
 
