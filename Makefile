@@ -37,9 +37,10 @@ format: $(READY)  ## Format the code.
 protos: $(READY)  ## Generate the Python code of the protos again.
 	$(BIN)/python hatch_build.py
 
-bench: $(READY)  ## Measure what a call costs, and what reading and writing JSON does.
+bench: $(READY)  ## Measure what a call costs, what reading and writing JSON does, and what large bodies do to others.
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.transcoding
+	$(BIN)/python -m bench.large_bodies
 
 clean:  ## Remove everything that was set up or generated.
 	rm -rf .venv third_party tests/node/node_modules .ci/node_modules

@@ -21,7 +21,7 @@ from saxgw.sax.wire.lm_pb2_grpc import LMServiceServicer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
-    from saxgw.devcell.compute import Compute
+    from saxgw.compute import Compute
     from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece
     from saxgw.devcell.loaded import LoadedModels, Method
     from saxgw.sax.wire.common_pb2 import ExtraInputs

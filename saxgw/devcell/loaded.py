@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from saxgw.compute import Compute
 from saxgw.devcell import overrides
 from saxgw.devcell.admission import Admission
 from saxgw.devcell.background import Background
-from saxgw.devcell.compute import Compute
 from saxgw.devcell.errors import INVALID_ARGUMENT, NOT_FOUND, Refusal
 from saxgw.devcell.method_stats import MethodStats
 from saxgw.sax.wire.common_pb2 import FAILED, LOADED, LOADING, ModelStatus

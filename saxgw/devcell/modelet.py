@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import grpc
 
+from saxgw.compute import Compute
 from saxgw.devcell.background import Background
-from saxgw.devcell.compute import Compute
 from saxgw.devcell.layout import CellFiles
 from saxgw.devcell.listener import HOST, new_channel, new_server
 from saxgw.devcell.lm_service import LMService

@@ -40,7 +40,9 @@ class GrpcDoor:
     Raises OSError on entering if the address cannot be bound.
     """
 
-    def __init__(self, endpoints: Iterable[Endpoint], host: str, port: int, *, max_request_bytes: int) -> None:
+    def __init__(
+        self, endpoints: Iterable[Endpoint], host: str, port: int, *, max_request_bytes: int = 4 * 2**20
+    ) -> None:
         self._host = host
         self._requested_port = port
         self._server = grpc.aio.server(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ import orjson
 from aiohttp import web
 from google.rpc import status_pb2
 
+from saxgw.compute import Compute
 from saxgw.doors.http_server import HttpServer
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
@@ -23,6 +25,9 @@ from saxgw.transcoding import InvalidInput, InvalidMessage, MethodNotAllowed, Ro
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+
+    from google.protobuf.message import Message
 
     from saxgw.rpc.endpoint import Endpoint
     from saxgw.transcoding import Match
@@ -42,6 +47,10 @@ ROOT: Final = {"message": "HTTP Server for SAX Client"}
 
 _BODY_TIMEOUT_S: Final = 60.0
 """How long a body may take to arrive, unless the caller gives the whole call less."""
+
+LARGE_BYTES: Final = 128 * 2**10
+"""From this size on, bodies are decoded and encoded in a thread, so that other callers need not wait for it. What is
+smaller takes about as long as the event loop waits for a thread anyway (bench/large_bodies.py)."""
 
 _FAILURES: Final = {
     400: (Code.INVALID_ARGUMENT, "this is not a well-formed HTTP/1.1 request"),
@@ -74,7 +83,7 @@ class HttpDoor(HttpServer):
         host: str,
         port: int,
         *,
-        max_request_bytes: int,
+        max_request_bytes: int = 4 * 2**20,
         ignore_unknown_fields: bool = False,
     ) -> None:
         super().__init__(host, port, max_body_bytes=max_request_bytes)
@@ -83,6 +92,16 @@ class HttpDoor(HttpServer):
             (endpoint.method for endpoint in self._endpoints.values()), ignore_unknown_fields=ignore_unknown_fields
         )
         self._max_request_bytes = max_request_bytes
+        # One thread: more of them would only take more of the interpreter from the event loop.
+        self._large_bodies = Compute(1, "saxgw-large-bodies")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, trace)
+        finally:
+            await self._large_bodies.close()
 
     async def respond(self, request: web.BaseRequest) -> web.Response:
         pretty = False
@@ -109,11 +128,23 @@ class HttpDoor(HttpServer):
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.Response:
         _check_origin(request)
-        _check_content_type(request)
+        if not match.takes_raw_body:
+            _check_content_type(request)
         call = Call("http", _deadline(request))
-        message = match.decode(await self._body(request, call.deadline))
+        body = await self._body(request, call.deadline)
+        message = await self._decode(match, body, request.headers.get("Content-Type", ""))
         response = await self._endpoints[match.route.method.full_name].handler(message, call)
-        return web.Response(body=match.encode(response), headers={"Content-Type": match.response_type(response)})
+        return web.Response(
+            body=await self._encode(match, response), headers={"Content-Type": match.response_type(response)}
+        )
+
+    async def _decode(self, match: Match, body: bytes, content_type: str) -> Message:
+        decode = partial(match.decode, body, content_type=content_type)
+        return decode() if len(body) < LARGE_BYTES else await self._large_bodies.run(decode)
+
+    async def _encode(self, match: Match, response: Message) -> bytes:
+        encode = partial(match.encode, response)
+        return encode() if response.ByteSize() < LARGE_BYTES else await self._large_bodies.run(encode)
 
     def _other_path(self, request: web.BaseRequest, path: str) -> web.Response:
         """What is not an RPC."""

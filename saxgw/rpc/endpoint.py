@@ -46,7 +46,7 @@ class Endpoint:
 
 
 def make_endpoints(
-    service: ServiceDescriptor, servicer: object, interceptors: Iterable[Interceptor]
+    service: ServiceDescriptor, servicer: object, interceptors: Iterable[Interceptor] = ()
 ) -> tuple[Endpoint, ...]:
     """Makes the table: `servicer` has a coroutine method for each method of `service`, ListAll as `list_all`.
 

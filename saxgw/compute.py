@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Result = TypeVar("Result")
+
+_SWITCH_S: Final = 0.001
+"""How long a thread that computes may keep Python's lock from the event loop. Python's own 5 ms are spent at each point
+where the loop lets go of the lock, which it does several times each time that it comes round."""
+
+
+class _FrequentSwitches:
+    """Has Python switch between threads more often while anybody computes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._computing = 0
+        self._usual_s = sys.getswitchinterval()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._computing += 1
+            if self._computing == 1:
+                self._usual_s = sys.getswitchinterval()
+                sys.setswitchinterval(min(_SWITCH_S, self._usual_s))
+
+    def end(self) -> None:
+        with self._lock:
+            self._computing -= 1
+            if not self._computing:
+                sys.setswitchinterval(self._usual_s)
+
+
+_frequent_switches: Final = _FrequentSwitches()
 
 
 class Compute:
@@ -29,9 +60,11 @@ class Compute:
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[None] = loop.create_future()
         future = self._pool.submit(call)
+        _frequent_switches.begin()
         self._unfinished.add(finished)
         finished.add_done_callback(self._unfinished.discard)
         # Told by the thread itself: the future that is awaited here is over as soon as it is cancelled.
+        future.add_done_callback(lambda _: _frequent_switches.end())
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(finished.set_result, None))
         return await asyncio.wrap_future(future)
 
