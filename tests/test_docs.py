@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from saxgw.settings import Settings, environment_variable, flag
+from tests.docs import code_blocks, walk_through
 from tests.process import Running, running
 
 ROOT = Path(__file__).parent.parent
@@ -28,54 +28,15 @@ async def dev() -> AsyncIterator[Running]:
         yield gateway
 
 
-async def shell(command: str) -> tuple[str, str]:
-    """Output and errors of a shell command that must succeed."""
-    process = await asyncio.create_subprocess_shell(
-        command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    output, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors.decode()
-    return output.decode(), errors.decode()
-
-
-def console_commands(text: str) -> list[tuple[str, str]]:
-    """(command, expected output) of each `$ …` in the text's console blocks; `...` stands for anything."""
-    commands = []
-    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-        for entry in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            lines = entry.splitlines()
-            end = next(n for n in range(1, len(lines) + 1) if is_complete("\n".join(lines[:n])))
-            commands.append(("\n".join(lines[:end]), "\n".join(lines[end:])))
-    return commands
-
-
-def is_complete(command: str) -> bool:
-    """Whether all quotes of a shell command are closed."""
-    try:
-        shlex.split(command)
-    except ValueError:
-        return False
-    return True
-
-
-def matches(expected: str, actual: str) -> bool:
-    """Whether the output is the expected one, in which `...` stands for anything."""
-    return re.fullmatch(".*".join(map(re.escape, expected.split("..."))), actual.strip(), re.DOTALL) is not None
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl was not found")
 async def test_walkthrough_with_curl(dev: Running) -> None:
     """The walk-through, word for word but for the port, gives what it says."""
-    commands = console_commands(README)
-    assert len(commands) == 9
-    for command, expected in commands:
-        output, _ = await shell(command.replace("curl ", "curl -sS ", 1).replace("localhost:8888", dev.http_address))
-        assert matches(expected, output), f"{command}\ngave {output}\nnot  {expected}"
+    assert await walk_through(README, "localhost:8888", dev.http_address) == 9
 
 
 async def test_python_example(dev: Running) -> None:
     """The example for gRPC from Python runs as it stands, but for the port."""
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = code_blocks(README, "python")[0]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-W",

@@ -1,0 +1,56 @@
+"""What documentation pages have that can be tried: commands with what they give, and code."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+
+
+async def shell(command: str) -> tuple[str, str]:
+    """Output and errors of a shell command that must succeed."""
+    process = await asyncio.create_subprocess_shell(
+        command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    return output.decode(), errors.decode()
+
+
+def console_commands(text: str) -> list[tuple[str, str]]:
+    """(command, expected output) of each `$ …` in the text's console blocks; `...` stands for anything."""
+    commands = []
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for entry in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            lines = entry.splitlines()
+            end = next(n for n in range(1, len(lines) + 1) if is_complete("\n".join(lines[:n])))
+            commands.append(("\n".join(lines[:end]), "\n".join(lines[end:])))
+    return commands
+
+
+def is_complete(command: str) -> bool:
+    """Whether all quotes of a shell command are closed."""
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return True
+
+
+def matches(expected: str, actual: str) -> bool:
+    """Whether the output is the expected one, in which `...` stands for anything."""
+    return re.fullmatch(".*".join(map(re.escape, expected.split("..."))), actual.strip(), re.DOTALL) is not None
+
+
+async def walk_through(page: str, address: str, http_address: str) -> int:
+    """Runs a page's commands, in which `address` is replaced by the real one, and returns how many there are."""
+    commands = console_commands(page)
+    for command, expected in commands:
+        output, _ = await shell(command.replace("curl ", "curl -sS ", 1).replace(address, http_address))
+        assert matches(expected, output), f"{command}\ngave {output}\nnot  {expected}"
+    return len(commands)
+
+
+def code_blocks(page: str, language: str) -> list[str]:
+    """The page's blocks of code in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
