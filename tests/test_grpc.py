@@ -11,10 +11,12 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from saxgw.gateway import SERVICE
+from saxgw.devcell import DevCell
+from saxgw.gateway import SERVICE, Gateway
 from saxgw.v1 import sax_service_pb2 as pb
 from saxgw.v1 import sax_service_pb2_grpc
-from tests.conftest import LM2B
+from tests.callers import GrpcCaller
+from tests.conftest import LM2B, settings
 
 
 async def test_generated_stub(channel: grpc.aio.Channel, model: str) -> None:
@@ -85,3 +87,13 @@ async def test_unknown_method(channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"")
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_closing_many_doors(cell: DevCell) -> None:
+    """Doors are closed one after the other, whatever comes first of all that has to end; grpcio used to crash here."""
+    for _ in range(20):
+        async with (
+            Gateway(settings(cell.root, drain_timeout=0)) as gateway,
+            grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+        ):
+            await GrpcCaller(channel)("ListAll", {"sax_cell": "/sax/test"})

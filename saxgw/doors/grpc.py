@@ -29,6 +29,9 @@ _LINGER_S: Final = 1.0
 _QUIET_S: Final = 0.05
 """How long no call may have arrived before it is taken that none is on its way."""
 
+_NEVER_S: Final = 1e6
+"""Longer than any drain."""
+
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
@@ -103,16 +106,21 @@ class GrpcDoor:
         await self._health.enter_graceful_shutdown()
         if timeout_s > 0:
             await self._quiet(min(_LINGER_S, timeout_s))
-        stopping = asyncio.ensure_future(self._server.stop(timeout_s))
+        # The second stop() below and no timeout of grpcio's own ends what is left: grpcio crashes if a timeout passes
+        # while another stop() is done already.
+        stopping = asyncio.ensure_future(self._server.stop(_NEVER_S if timeout_s > 0 else None))
         await asyncio.sleep(0)  # stop() sends GOAWAY first of all
         self._go_on.set()
-        done, _ = await asyncio.wait((stopping,), timeout=min(_LINGER_S, timeout_s))
-        if not done:
+        if timeout_s > 0:
+            end = time.monotonic() + timeout_s
+            await asyncio.wait((stopping,), timeout=min(_LINGER_S, timeout_s))
             # Watches of health and reflection streams never end by themselves; only calls are waited for.
             idle = asyncio.ensure_future(self._idle.wait())
-            await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
+            left_s = max(0, end - time.monotonic())
+            await asyncio.wait((stopping, idle), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             idle.cancel()
-            await self._server.stop(0)
+            if not stopping.done():
+                await self._server.stop(None)
         await stopping
 
     async def _quiet(self, timeout_s: float) -> None:
