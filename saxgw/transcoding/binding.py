@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.message_factory import GetMessageClass
+
 from saxgw.transcoding.codec import dump
 from saxgw.transcoding.codec.decoder import as_message
 from saxgw.transcoding.codec.fields import is_plain_message, message_of
@@ -39,6 +41,7 @@ class RequestBinding:
     def __init__(self, route: Route, codec: Codec, texts: TextFields) -> None:
         self._route = route
         self._request: Descriptor = route.method.input_type
+        self._message_class = GetMessageClass(self._request)
         self._codec = codec
         self._texts = texts
         self._variables = {
@@ -54,9 +57,7 @@ class RequestBinding:
             and not (self._body_field and self._body_field.is_repeated)
         )
         self._decode_body = (
-            codec.decoders.message(self._request)
-            if self._body_field is None
-            else codec.decoders.field(self._body_field)
+            codec.decoders[self._request] if self._body_field is None else codec.decoders.field(self._body_field)
         )
         self._fills_mask = route.http_method == "PATCH" and _has_mask(self._request) and self._body_is_message()
 
@@ -75,8 +76,7 @@ class RequestBinding:
             raise InvalidInput(refusal.violation()) from None
         if mask and not (made.get(_UPDATE_MASK) or {}).get("paths"):
             made[_UPDATE_MASK] = {"paths": mask}
-        message: Message = as_message(self._request, made)
-        return message
+        return as_message(self._message_class, made)
 
     def _body(self, body: bytes, content_type: str) -> Any:  # noqa: ANN401 - what a constructor takes, or a message
         field = self._body_field

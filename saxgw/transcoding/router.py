@@ -2,7 +2,7 @@
 
 A request goes to the most specific of the rules that have both its method and its path: the one with the longest verb,
 then, segment by segment from the left, literals before `*` before `**`. What a lookup costs depends on the path and not
-on the number of rules.
+on the number of rules. Paths of nothing but literals are looked up as they are, before they are taken apart.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from saxgw.transcoding.template import Template, Wildcard
-from saxgw.transcoding.url import check_characters, unescape, unescape_but_slashes
+from saxgw.transcoding.url import check_characters, escape, unescape, unescape_but_slashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,8 @@ class Router(Generic[T]):
 
     def __init__(self) -> None:
         self._root = _Node[T]()
+        self._literal: dict[str, Mapping[str, T]] = {}
+        """Rules by HTTP method, by raw paths for which nothing can be more specific."""
         self._longest_verb = 0
         """In characters of a raw path, all of them percent-encoded."""
 
@@ -37,7 +39,11 @@ class Router(Generic[T]):
         for segment in template.segments:
             node = node.child(segment)
         self._longest_verb = max(self._longest_verb, 3 * len(template.verb.encode()))
-        there = node.rules.setdefault(template.verb, {}).setdefault(http_method, rule)
+        rules = node.rules.setdefault(template.verb, {})
+        path = _plain_path(template)
+        if path is not None:
+            self._literal[path] = rules
+        there = rules.setdefault(http_method, rule)
         return None if there is rule else there
 
     def find(self, http_method: str, raw_path: str) -> tuple[T, Sequence[str]] | None:
@@ -45,6 +51,11 @@ class Router(Generic[T]):
 
         Raw segments are as on the wire, and `capture` takes from them what variables are bound to.
         """
+        literal = self._literal.get(raw_path)
+        if literal is not None:
+            rule = _for_method(literal, http_method)
+            if rule is not None:
+                return rule, raw_path[1:].split("/")
         for rules, segments in self._matches(raw_path):
             rule = _for_method(rules, http_method)
             if rule is not None:
@@ -133,6 +144,14 @@ def capture(template: Template, segments: Sequence[str]) -> dict[str, str]:
         text = "/".join(segments[variable.start : variable.end])
         bound[variable.field_path] = unescape_but_slashes(text) if variable.is_multi_segment else unescape(text)
     return bound
+
+
+def _plain_path(template: Template) -> str | None:
+    """The path of a template of literals, if none of it is percent-encoded and no verb could start inside of it."""
+    literals = [segment for segment in template.segments if isinstance(segment, str)]
+    path = "/" + "/".join(map(escape, literals))
+    is_plain = literals and len(literals) == len(template.segments) and not template.verb
+    return path if is_plain and "%" not in path and ":" not in path else None
 
 
 def _for_method(rules: Mapping[str, T], http_method: str) -> T | None:

@@ -68,8 +68,7 @@ class Codec:
     def decode(self, data: bytes, message_class: type[M]) -> M:
         """The message in a JSON text; raises InvalidInput with the first thing that is wrong with it."""
         try:
-            convert = self.decoders.message(message_class.DESCRIPTOR)  # type: ignore[arg-type]  # likewise
-            made = convert(load(data), self.max_depth)
+            made = self.decoders[message_class.DESCRIPTOR](load(data), self.max_depth)  # type: ignore[index]  # likewise
         except Refusal as refusal:
             raise InvalidInput(refusal.violation()) from None
         return message_class(**made) if type(made) is dict else made

@@ -8,7 +8,7 @@ constructor then makes the message in C. A field that JSON has as null is in the
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message_factory import GetMessageClass
 
@@ -22,28 +22,31 @@ from saxgw.transcoding.errors import Refusal, expected, quote, shorten, too_deep
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.descriptor_pool import DescriptorPool
+    from google.protobuf.message import Message
+
+M = TypeVar("M", bound="Message")
 
 
-class Decoders:
-    """The converters of all message types met so far. Safe to share between threads."""
+class Decoders(dict["Descriptor", Converter]):
+    """The converter of each message type, made when it is first asked for. Safe to share between threads.
+
+    A converter returns what the constructor of the type takes, or a message.
+    """
 
     def __init__(self, pool: DescriptorPool, *, ignore_unknown: bool) -> None:
         self._pool = pool
         self._ignore_unknown = ignore_unknown
         self._compiling = RLock()
         self._unfinished: dict[Descriptor, Converter] = {}
-        self._finished: dict[Descriptor, Converter] = {}
+        self._readers: dict[Descriptor, ObjectReader] = {}
 
-    def message(self, descriptor: Descriptor) -> Converter:
-        """The converter of a message type; it returns what the type's constructor takes, or a message."""
-        found = self._finished.get(descriptor)
-        if found is None:
-            with self._compiling:
-                outermost = not self._unfinished
-                found = self._finished.get(descriptor) or self._unfinished.get(descriptor) or self._compile(descriptor)
-                if outermost:  # with all that it refers to, so that no other thread meets a half of it
-                    self._finished.update(self._unfinished)
-                    self._unfinished.clear()
+    def __missing__(self, descriptor: Descriptor) -> Converter:
+        with self._compiling:
+            outermost = not self._unfinished
+            found = self.get(descriptor) or self._unfinished.get(descriptor) or self._compile(descriptor)
+            if outermost:  # with all that it refers to, so that no other thread meets a half of it
+                self.update(self._unfinished)
+                self._unfinished.clear()
         return found
 
     def field(self, field: FieldDescriptor) -> Converter:
@@ -51,12 +54,16 @@ class Decoders:
         if is_map(field):
             return self._map(field)
         element = self.element(field)
-        return self._repeated(field, element) if field.is_repeated else element
+        if not field.is_repeated:
+            return element
+        convert = self._repeated(field, element)
+        reader = None if field.message_type is None else self._readers.get(field.message_type)
+        return convert if reader is None else reader.array_converter(convert)
 
     def element(self, field: FieldDescriptor) -> Converter:
         """The converter of one value of a field."""
         if field.message_type is not None:
-            return self.message(field.message_type)
+            return self[field.message_type]
         return scalar_converter(field, ignore_unknown=self._ignore_unknown)
 
     def _compile(self, descriptor: Descriptor) -> Converter:
@@ -75,10 +82,11 @@ class Decoders:
 
     def _object(self, descriptor: Descriptor) -> Converter:
         reader = ObjectReader(descriptor, ignore_unknown=self._ignore_unknown)
-        self._unfinished[descriptor] = reader.convert  # before its fields: a message may contain itself
+        self._readers[descriptor] = reader
+        convert = self._unfinished[descriptor] = reader.converter()  # before its fields: a message may contain itself
         for field in descriptor.fields:
             reader.add(field, self.field(field))
-        return reader.convert
+        return convert
 
     def _repeated(self, field: FieldDescriptor, element: Converter) -> Converter:
         exact = {EXACT[field.type]} if field.type in EXACT else None
@@ -146,12 +154,12 @@ class Decoders:
                 if rest.keys() != {"value"}:
                     raise Refusal(f'expected just "@type" and "value", as {descriptor.full_name} is no object in JSON')
                 try:
-                    made = self.message(descriptor)(rest["value"], levels - 1)
+                    made = self[descriptor](rest["value"], levels - 1)
                 except Refusal as refusal:
                     raise refusal.under("value") from None
             else:
-                made = self.message(descriptor)(rest, levels)
-            return {"type_url": url, "value": as_message(descriptor, made).SerializePartialToString()}
+                made = self[descriptor](rest, levels)
+            return {"type_url": url, "value": as_message(GetMessageClass(descriptor), made).SerializePartialToString()}
 
         return convert
 
@@ -165,6 +173,6 @@ class Decoders:
         raise Refusal(f'"@type" names no known message: {quote(url)}')
 
 
-def as_message(descriptor: Descriptor, made: Any) -> Any:  # noqa: ANN401 - a dict or a message, to a message
+def as_message(message_class: type[M], made: Any) -> M:  # noqa: ANN401 - a dict or a message, to a message
     """The message that a converter has made the contents of."""
-    return GetMessageClass(descriptor)(**made) if type(made) is dict else made
+    return message_class(**made) if type(made) is dict else made

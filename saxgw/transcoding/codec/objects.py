@@ -9,6 +9,8 @@ from saxgw.transcoding.codec.scalars import EXACT, NULL_VALUE, Converter
 from saxgw.transcoding.errors import Refusal, did_you_mean, expected, listed, quote, shorten, too_deep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 _FieldReader: TypeAlias = tuple[str, Any, Converter]
@@ -38,38 +40,62 @@ class ObjectReader:
         self._exact[field.json_name] = None  # the constructor does not know this name
         self._exact[field.name] = None if field.is_repeated else EXACT.get(field.type)
 
-    def convert(self, value: Any, levels: int) -> Any:  # noqa: ANN401 - a Converter
+    def converter(self) -> Converter:
         """The converter of the message type."""
-        if type(value) is not dict:
-            raise expected("a JSON object", value)
-        if not levels:
-            raise too_deep()
-        exact, fields = self._exact, self._fields
-        name = ""
-        others = []
-        try:
-            for key, item in value.items():
-                try:
-                    if exact[key] is type(item):
-                        continue
-                except KeyError:
-                    others.append((key, "", None))
-                    continue
-                name, null, convert = fields[key]
-                made = null if item is None else convert(item, levels - 1)
-                if name == key:
-                    value[key] = made
-                else:
-                    others.append((key, name, made))
-        except Refusal as refusal:
-            raise refusal.under(name) from None
-        if others:
-            self._rename(value, others)
-        if self._oneofs:
-            self._check_oneofs(value)
-        return value
+        exact, fields, oneofs = self._exact, self._fields, self._oneofs
 
-    def _rename(self, value: dict[str, Any], others: list[tuple[str, str, Any]]) -> None:
+        def convert(value: Any, levels: int) -> Any:  # noqa: ANN401 - a Converter
+            if type(value) is not dict:
+                raise expected("a JSON object", value)
+            if not levels:
+                raise too_deep()
+            name = ""
+            others: list[tuple[str, str, Any]] | None = None
+            try:
+                for key in value:  # which is quicker than its items
+                    try:
+                        if exact[key] is type(value[key]):
+                            continue
+                    except KeyError:
+                        others = others or []
+                        others.append((key, "", None))
+                        continue
+                    name, null, convert_field = fields[key]
+                    made = null if value[key] is None else convert_field(value[key], levels - 1)
+                    if name == key:
+                        value[key] = made
+                    else:
+                        others = others or []
+                        others.append((key, name, made))
+            except Refusal as refusal:
+                raise refusal.under(name) from None
+            if others or oneofs:
+                self._finish(value, others or ())
+            return value
+
+        return convert
+
+    def array_converter(self, otherwise: Converter) -> Converter:
+        """The converter of arrays of these objects; `otherwise` is one for arrays with more to do than to look."""
+        exact = self._exact
+
+        def convert(value: Any, levels: int) -> Any:  # noqa: ANN401 - a Converter
+            if type(value) is not list or levels <= 1:
+                return otherwise(value, levels)
+            try:
+                for item in value:
+                    if type(item) is not dict:
+                        return otherwise(value, levels)
+                    for key in item:
+                        if exact[key] is not type(item[key]):
+                            return otherwise(value, levels)
+            except KeyError:
+                return otherwise(value, levels)
+            return value
+
+        return otherwise if self._oneofs else convert
+
+    def _finish(self, value: dict[str, Any], others: Iterable[tuple[str, str, Any]]) -> None:
         """Gives fields the names of the .proto file; `others` are key, name and value, without a name if unknown."""
         for key, name, made in others:
             del value[key]
@@ -80,8 +106,6 @@ class ObjectReader:
             elif not self._ignore_unknown:
                 hint = did_you_mean(key, self._descriptor.fields_by_name)
                 raise Refusal(f"unknown field{hint}").under(shorten(key) or '""')
-
-    def _check_oneofs(self, value: dict[str, Any]) -> None:
         for oneof in self._oneofs:
             given = [name for name in oneof if value.get(name) is not None]
             if len(given) > 1:

@@ -25,18 +25,15 @@ def load(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise _not_json(data, error) from None
-    # Each member of an object has one colon, every other colon is inside of a string. So a text has as many colons as
-    # the same value written again, unless a member was dropped or a colon was written as an escape.
-    if data.count(b":") != _colons(value) or (_BACKSLASH in data and b"\\u003" in data):
-        _refuse_duplicates(data)
-    return value
-
-
-def _colons(value: Any) -> int:  # noqa: ANN401 - any JSON value
     try:
-        return orjson.dumps(value).count(b":")
+        written = orjson.dumps(value)
     except TypeError:  # orjson writes 254 levels, though it reads 1024
         raise too_deep() from None
+    # A text that comes out as it went in has lost nothing. In others each member of an object has one colon, and every
+    # other colon is inside of a string: there are as many, unless a member was dropped or a colon was an escape.
+    if written != data and (data.count(b":") != written.count(b":") or (_BACKSLASH in data and b"\\u003" in data)):
+        _refuse_duplicates(data)
+    return value
 
 
 def _refuse_duplicates(data: bytes) -> None:
