@@ -236,6 +236,36 @@ def refuse(name: str, data: str | bytes) -> str:
             'leaf[0].inner.inner.a: expected an integer, got "x"',
             id="path to a leaf",
         ),
+        pytest.param(
+            "Repeated",
+            '{"line": [{"some_text": "a"}, {"some_text": "b", "score": "c"}]}',
+            'line[1].score: expected a number, got "c"',
+            id="repeated, the second object is bad",
+        ),
+        pytest.param(
+            "Repeated",
+            '{"line": [{"last": true}, {"score": 1.5, "scores": 1}]}',
+            'line[1].scores: unknown field; did you mean "score"?',
+            id="repeated, unknown field",
+        ),
+        pytest.param(
+            "Repeated",
+            '{"line": [{"some_text": "a"}, {"someText": "b", "some_text": "b"}]}',
+            'line[1].some_text: given twice, once as "someText"',
+            id="repeated, both casings",
+        ),
+        pytest.param(
+            "Repeated", '{"line": [{}, "a"]}', 'line[1]: expected a JSON object, got "a"', id="repeated, string"
+        ),
+        pytest.param(
+            "Repeated", '{"line": "text"}', 'line: expected a JSON array, got "text"', id="repeated, no array"
+        ),
+        pytest.param(
+            "Repeated",
+            '{"one_of": [{"text": "a"}, {"text": "a", "flag": true}]}',
+            "one_of[1]: only one of text and flag can be set",
+            id="repeated, oneof twice",
+        ),
         pytest.param("Maps", '{"strings": []}', "strings: expected a JSON object, got an array", id="map, array"),
         pytest.param("Maps", '{"int32s": {1: 2}}', "expected JSON", id="map, number as a key"),
         pytest.param("Maps", '{"int32s": {null: 2}}', "expected JSON", id="map, null as a key"),
@@ -532,6 +562,9 @@ def test_what_is_not_json(data: bytes, sentence: str) -> None:
         pytest.param(b'{"a": "\\u003a", "b": "\\u003A", "b": 1}', "b", id="twice, an escaped colon makes up for it"),
         pytest.param(b'{"a": "\\u003a:", "a": 1}', "a", id="twice, the escaped colon is dropped too"),
         pytest.param(b'[[{"x": [{"y": 1, "z": 2, "y": 1}]}]]', "y", id="twice, deep inside"),
+        pytest.param(b'[{"x": 1, "x": {"y": 1}}]', "x", id="twice, the second with more inside"),
+        pytest.param(b'[{"x":1,"x":1.0}]', "x", id="twice, without spaces"),
+        pytest.param(b'[{"x":1,"y":2,"y" : 3}]', "y", id="twice, with spaces before one colon"),
     ],
 )
 def test_names_that_are_there_twice(data: bytes, name: str | None) -> None:
@@ -560,6 +593,15 @@ def test_depth(name: str, opening: str, closing: str) -> None:
     innermost = "[]" if opening == "[" else "{}"
     assert decode(name, opening * 99 + innermost + closing * 99) is not None
     assert "nested too deeply" in refuse(name, opening * 100 + innermost + closing * 100)
+
+
+@pytest.mark.parametrize("item", ["{}", '{"some_text": "a"}', '{"some_text": "a", "score": 1}'])
+def test_depth_of_arrays_of_objects(item: str) -> None:
+    """The objects in an array are a level of their own, whether or not there is anything in them to convert."""
+    data, message = f'{{"line": [{item}]}}'.encode(), message_class("Repeated")
+    assert len(Codec(pool=POOL, max_depth=3).decode(data, message).line) == 1
+    with pytest.raises(InvalidInput, match=r"^line\[0\]: nested too deeply"):
+        Codec(pool=POOL, max_depth=2).decode(data, message)
 
 
 def test_long_values_are_shortened() -> None:

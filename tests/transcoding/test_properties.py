@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -39,7 +40,12 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             TEXTS
-            | st.sampled_from(["scalars", "repeated", "maps", "int32", "leaf", "a", "well_known", "any", "@type"]),
+            | st.sampled_from(
+                [
+                    *("scalars", "repeated", "maps", "int32", "leaf", "a", "line", "some_text", "someText", "score"),
+                    *("one_of", "text", "flag", "well_known", "any", "@type"),
+                ]
+            ),
             inner,
             max_size=4,
         )
@@ -75,6 +81,39 @@ def test_json(data: bytes) -> None:
     with suppress(InvalidInput):
         message = Codec(pool=POOL).decode(data, EVERYTHING)
         assert message == json_format.Parse(data, EVERYTHING(), descriptor_pool=POOL)
+
+
+@given(
+    st.recursive(
+        st.sampled_from(["1", '"a"', '":"', r'"\\u003a"', r'"\u003a:"', r'"\""', "[]", "{}"]),
+        lambda inner: (
+            st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
+            | st.lists(
+                st.tuples(
+                    st.sampled_from(['"a"', '"b"', r'"\u0061"', '":"', '"d:"']),
+                    st.sampled_from([":", " :", ": "]),
+                    inner,
+                ).map("".join),
+                max_size=3,
+            ).map(lambda members: f"{{{','.join(members)}}}")
+        ),
+        max_leaves=12,
+    )
+)
+def test_names(text: str) -> None:
+    """JSON is refused for a name that is twice in one object just when Python's own reader finds one."""
+    refused: list[str] = []
+
+    def check(members: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in members]
+        refused.extend(name for name in names if names.count(name) > 1)
+
+    json.loads(text, object_pairs_hook=check)
+    if refused:
+        with pytest.raises(InvalidInput, match="is there twice in one object"):
+            Codec(pool=POOL).decode(text.encode(), message_class("google.protobuf.Value"))
+    else:
+        Codec(pool=POOL).decode(text.encode(), message_class("google.protobuf.Value"))
 
 
 @pytest.mark.parametrize("name", ["Everything", "Scalars", "Maps", "google.protobuf.Value", "google.protobuf.Any"])

@@ -32,6 +32,11 @@ RULES = (
     "HEAD /headed",
     "GET /headed",
     "GET /deep/{a.b.c=x/*/y}/z",
+    "GET /plain/{x}",
+    "POST /plain/it",
+    "GET /plain/it:go",
+    "GET /plain/{name=this}",
+    "GET /plain/grün",
 )
 
 
@@ -117,6 +122,14 @@ def find(http_method: str, path: str) -> tuple[str, dict[str, str]] | None:
         pytest.param("HEAD", "/v1/shelves", "GET /v1/shelves", {}, id="HEAD is GET"),
         pytest.param("HEAD", "/headed", "HEAD /headed", {}, id="HEAD of its own"),
         pytest.param("HEAD", "/any/1", "GET /any/{x}", {"x": "1"}, id="HEAD is GET before any method"),
+        pytest.param("GET", "/plain/it", "GET /plain/{x}", {"x": "it"}, id="literals are for another method"),
+        pytest.param("POST", "/plain/i%74", "POST /plain/it", {}, id="literals, one encoded"),
+        pytest.param("GET", "/plain/it:go", "GET /plain/it:go", {}, id="literals and a verb"),
+        pytest.param("GET", "/plain/it:g%6F", "GET /plain/it:go", {}, id="literals and an encoded verb"),
+        pytest.param("GET", "/plain/it:stop", "GET /plain/{x}", {"x": "it:stop"}, id="literals and a colon"),
+        pytest.param("GET", "/plain/this", "GET /plain/{name=this}", {"name": "this"}, id="variable of a literal"),
+        pytest.param("GET", "/plain/gr%C3%BCn", "GET /plain/grün", {}, id="literal of other letters"),
+        pytest.param("GET", "/plain/grün", "GET /plain/grün", {}, id="literal of other letters, not encoded"),
         pytest.param("GET", "/deep/x/1/y/z", "GET /deep/{a.b.c=x/*/y}/z", {"a.b.c": "x/1/y"}, id="nested field"),
     ],
 )
