@@ -20,6 +20,7 @@ from bench.contenders import (
     Contender,
 )
 from bench.load import Sample
+from bench.markdown import row, spread
 
 Round: TypeAlias = Mapping[Contender, Sample]
 """One sample of each contender, taken one after the other."""
@@ -54,28 +55,20 @@ _RATIOS: Final[Sequence[tuple[str, Callable[[Round], float], float | None]]] = (
 
 def lines(rounds: Sequence[Round]) -> Iterator[str]:
     """The tables, line by line."""
-    yield _row("contender", *_COLUMNS)
-    yield _row("---", *("---:" for _ in _COLUMNS))
+    yield row("contender", *_COLUMNS)
+    yield row("---", *("---:" for _ in _COLUMNS))
     for contender in CONTENDERS:
         samples = [each[contender] for each in rounds]
-        yield _row(
+        yield row(
             contender.name,
-            *(_spread([figure(sample) for sample in samples], form) for figure, form in _COLUMNS.values()),
+            *(spread([figure(sample) for sample in samples], form) for figure, form in _COLUMNS.values()),
         )
     yield ""
-    yield _row("ratio, round by round", "measured", "aim", "")
-    yield _row("---", "---:", "---:", "---")
+    yield row("ratio, round by round", "measured", "aim", "")
+    yield row("---", "---:", "---:", "---")
     for name, ratio, aim in _RATIOS:
         ratios = [ratio(each) for each in rounds]
         verdict = ("", "")
         if aim is not None:
             verdict = (f"≤ {aim:.2f}", "reached" if median(ratios) <= aim else "missed")
-        yield _row(name, _spread(ratios, ".2f"), *verdict)
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    return f"{median(values):{form}} ({min(values):{form}}–{max(values):{form}})"  # noqa: RUF001 - typography in a report is meant
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+        yield row(name, spread(ratios, ".2f"), *verdict)

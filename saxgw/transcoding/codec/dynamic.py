@@ -45,7 +45,8 @@ def _fill_struct(message: Struct, value: Any, levels: int) -> None:  # noqa: ANN
     fields = message.fields
     key = ""
     try:
-        for key, item in value.items():
+        for key in value:
+            item = value[key]
             if type(item) is float or type(item) is int:
                 fields[key].number_value = item
             else:
@@ -92,12 +93,21 @@ def _fill_value(message: Value, value: Json, levels: int) -> None:
 def struct_json(message: Struct) -> Json:
     """The JSON object that a Struct stands for."""
     fields = message.fields
-    return {key: value_json(fields[key]) for key in fields}
+    made: dict[str, Json] = {}
+    for key in fields:
+        value = fields[key]
+        number = value.number_value  # which is zero if it is something else than a number
+        made[key] = number if number and isfinite(number) else value_json(value)
+    return made
 
 
 def list_json(message: ListValue) -> Json:
     """The JSON array that a ListValue stands for."""
-    return [value_json(value) for value in message.values]
+    made: list[Json] = []
+    for value in message.values:
+        number = value.number_value
+        made.append(number if number and isfinite(number) else value_json(value))
+    return made
 
 
 def value_json(message: Value) -> Json:
