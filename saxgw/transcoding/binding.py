@@ -160,7 +160,7 @@ class ResponseBinding:
             body_type is not None and body_type.full_name == HTTP_BODY and not (field is not None and field.is_repeated)
         )
         if field is None:
-            self._print = codec.encoders.message(response)
+            self._print = codec.encoders[response]
         elif prints_arrays(field):
             self._print = codec.encoders.field_as_arrays(field)
         else:

@@ -62,7 +62,7 @@ class Codec:
 
         Raises InvalidMessage if it has none, such as a Timestamp in the year 10000 or an Any of an unknown type.
         """
-        printer = self.encoders.message(message.DESCRIPTOR)  # type: ignore[arg-type]  # upb's descriptors are the same
+        printer = self.encoders[message.DESCRIPTOR]  # type: ignore[index]  # upb's descriptors are the same
         return dump(printer, message, pretty=pretty)
 
     def decode(self, data: bytes, message_class: type[M]) -> M:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _FLOAT32 = struct.Struct("<f")
 
 
-class Encoders:
-    """The functions of all message types met so far. Safe to share between threads."""
+class Encoders(dict["Descriptor", "Printer"]):
+    """The function of each message type, made when it is first asked for. Safe to share between threads."""
 
     def __init__(
         self,
@@ -57,7 +57,6 @@ class Encoders:
         self._enums_as_numbers = enums_as_numbers
         self._compiling = RLock()
         self._names: dict[Descriptor | EnumDescriptor, str] = {}
-        self._finished: dict[Descriptor, Printer] = {}
         self._namespace: dict[str, Any] = {
             "isfinite": math.isfinite,
             "nonfinite": _nonfinite,
@@ -67,12 +66,10 @@ class Encoders:
         }
         """The globals of the generated functions."""
 
-    def message(self, descriptor: Descriptor) -> Printer:
-        """The function of a message type."""
-        found = self._finished.get(descriptor)
-        if found is None:
-            with self._compiling:
-                found = self._finished[descriptor] = self._namespace[self._message_name(descriptor)]
+    def __missing__(self, descriptor: Descriptor) -> Printer:
+        with self._compiling:
+            found: Printer = self._namespace[self._message_name(descriptor)]
+            self[descriptor] = found
         return found
 
     def field(self, field: FieldDescriptor) -> Printer:
@@ -192,7 +189,7 @@ class Encoders:
             raise Refusal(f"an Any of the unknown type {quote(message.type_url)} has no JSON form") from None
         except DecodeError:
             raise Refusal(f"an Any that does not contain the {quote(name)} it promises has no JSON form") from None
-        made = self.message(descriptor)(content)
+        made = self[descriptor](content)
         if is_special(descriptor):
             return {"@type": message.type_url, "value": made}
         return {"@type": message.type_url, **made}
