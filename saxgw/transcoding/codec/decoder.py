@@ -39,6 +39,7 @@ class Decoders(dict["Descriptor", Converter]):
         self._compiling = RLock()
         self._unfinished: dict[Descriptor, Converter] = {}
         self._readers: dict[Descriptor, ObjectReader] = {}
+        """Of the message types that are objects of their fields."""
 
     def __missing__(self, descriptor: Descriptor) -> Converter:
         with self._compiling:
