@@ -24,9 +24,9 @@ lint: $(READY)  ## Check style and types.
 	$(BIN)/mypy
 
 lint-protos: $(READY) .ci/node_modules  ## Check the protos with buf; needs Node.
-	rm -rf third_party && mkdir -p third_party/google/api
-	$(BIN)/python -c 'import google.api as g, shutil; [shutil.copy(f"{g.__path__[0]}/{n}.proto", "third_party/google/api") \
-		for n in ("annotations", "field_behavior", "http")]'
+	rm -rf third_party && mkdir -p third_party/google/api third_party/google/rpc
+	$(BIN)/python -c 'import google.api as g, shutil; [shutil.copy(f"{g.__path__[0]}/../{n}.proto", f"third_party/google/{n}.proto") \
+		for n in ("api/annotations", "api/field_behavior", "api/http", "api/resource", "rpc/code")]'
 	.ci/node_modules/.bin/buf lint
 	.ci/node_modules/.bin/buf format --diff --exit-code protos
 

@@ -24,7 +24,7 @@ _PROTOS = Path(__file__).parent / "protos"
 _ROOT = Path(__file__).parents[2]
 
 
-def _compile() -> DescriptorPool:
+def _compile() -> FileDescriptorSet:
     includes = [
         _PROTOS,
         _ROOT / "protos",
@@ -37,13 +37,17 @@ def _compile() -> DescriptorPool:
             "protoc",
             *(f"-I{path}" for path in includes),
             "--include_imports",
+            "--include_source_info",
             f"--descriptor_set_out={output}",
         ]
         status = protoc.main([*arguments, *map(str, sorted(_PROTOS.glob("*.proto")))])
         assert status == 0, "protoc failed; its output is above"
-        files = FileDescriptorSet.FromString(output.read_bytes()).file
+        return FileDescriptorSet.FromString(output.read_bytes())
+
+
+def _pool() -> DescriptorPool:
     pool = DescriptorPool()
-    for file in files:
+    for file in FILES.file:
         add_file(pool, file)
     return pool
 
@@ -53,7 +57,10 @@ def add_file(pool: DescriptorPool, file: FileDescriptorProto) -> None:
     pool.AddSerializedFile(file.SerializeToString())
 
 
-POOL = _compile()
+FILES = _compile()
+"""The files, with comments."""
+
+POOL = _pool()
 
 
 def message_class(name: str) -> Any:
@@ -82,6 +89,22 @@ def methods_with(rules: Iterable[HttpRule], *, package: str = "made.up") -> Sequ
     _copy_file("library.proto", pool)
     add_file(pool, file)
     return pool.FindServiceByName(f"{package}.Service").methods
+
+
+def methods_for(
+    types: Iterable[tuple[str, HttpRule]], *, package: str = "made.up.echoes"
+) -> Sequence[MethodDescriptor]:
+    """Methods M0, M1, … that take and return the same message of kinds.proto, with these rules."""
+    file = FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3", dependency=["kinds.proto"])
+    service = file.service.add(name="Echoes")
+    for at, (name, rule) in enumerate(types):
+        full_name = f".transcoding.test.{name}"
+        method = service.method.add(name=f"M{at}", input_type=full_name, output_type=full_name)
+        method.options.Extensions[annotations_pb2.http].CopyFrom(rule)
+    pool = DescriptorPool()
+    _copy_file("kinds.proto", pool)
+    add_file(pool, file)
+    return pool.FindServiceByName(f"{package}.Echoes").methods
 
 
 def _copy_file(name: str, pool: DescriptorPool) -> None:
