@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import orjson
 
 from saxgw import __version__
 from saxgw.devcell import DevCell, DevCellError
-from saxgw.gateway import Gateway
+from saxgw.gateway import Gateway, openapi
 from saxgw.sax import InvalidName
 from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
 
@@ -112,6 +113,12 @@ def dev(root: str | None, model_servers: int, **values: Any) -> None:  # noqa: A
     # The root is known once the cell runs; all other settings are checked before that.
     settings = _settings({**values, "host": _DEV_HOST, "sax_root": str(root or "(temporary)")})
     _run(_dev(settings, root, model_servers), settings)
+
+
+@main.command("openapi")
+def print_openapi() -> None:
+    """Print the OpenAPI document of the HTTP door, which a running gateway serves at /openapi.json."""
+    click.echo(orjson.dumps(openapi(), option=orjson.OPT_INDENT_2))
 
 
 async def _serve(settings: Settings) -> None:

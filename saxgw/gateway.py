@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final, Self
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from saxgw import sax
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from saxgw import __version__, sax
 from saxgw.doors.grpc import GrpcDoor
 from saxgw.doors.http import HttpDoor
+from saxgw.doors.openapi import describe
+from saxgw.doors.pages import Pages
 from saxgw.rpc.endpoint import make_endpoints
 from saxgw.rpc.interceptors import (
     enforce_deadline,
@@ -31,6 +36,10 @@ SERVICE: Final = sax_service_pb2.DESCRIPTOR.services_by_name["SaxService"]
 
 _GRACE_S: Final = 1.0
 
+_DESCRIPTION: Final = (
+    "A gateway in front of a Saxml cell, which publishes, lists and queries models. It serves the same over gRPC."
+)
+
 
 def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
@@ -47,6 +56,18 @@ def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]
             require_fields,
             translate(sax.SaxError, status_of),
         ],
+    )
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document of the HTTP door, as plain dicts."""
+    packed = resources.files("saxgw") / "descriptors.binpb"
+    return describe(
+        SERVICE.methods,
+        title="saxgw",
+        version=__version__,
+        description=_DESCRIPTION,
+        files=FileDescriptorSet.FromString(packed.read_bytes()),
     )
 
 
@@ -82,6 +103,7 @@ class Gateway:
                     table,
                     settings.host,
                     settings.http_port,
+                    pages=Pages(openapi),
                     max_request_bytes=settings.max_request_bytes,
                     ignore_unknown_fields=settings.ignore_unknown_fields,
                 )

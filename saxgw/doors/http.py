@@ -18,6 +18,7 @@ from google.rpc import status_pb2
 
 from saxgw.compute import Compute
 from saxgw.doors.http_server import HttpServer
+from saxgw.doors.pages import METHODS as PAGE_METHODS
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
 from saxgw.rpc.status import Code, RpcError, invalid_argument
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from saxgw.doors.pages import Pages
     from saxgw.rpc.endpoint import Endpoint
     from saxgw.transcoding import Match
 
@@ -42,9 +44,6 @@ _DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
     "X-Request-Timeout": decode_seconds,
 }
 
-ROOT: Final = {"message": "HTTP Server for SAX Client"}
-"""What GET / answers; the documented greeting."""
-
 _BODY_TIMEOUT_S: Final = 60.0
 """How long a body may take to arrive, unless the caller gives the whole call less."""
 
@@ -57,8 +56,6 @@ _FAILURES: Final = {
     431: (Code.INVALID_ARGUMENT, "the request line or a header is too long"),
 }
 _UNEXPECTED: Final = (Code.INTERNAL, "the gateway failed unexpectedly; its log tells more")
-
-_ROOT_METHODS: Final = ("GET", "HEAD")
 
 
 class HttpError(RpcError):
@@ -77,12 +74,13 @@ class HttpDoor(HttpServer):
     in the descriptors do not make sense.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         endpoints: Iterable[Endpoint],
         host: str,
         port: int,
         *,
+        pages: Pages | None = None,
         max_request_bytes: int = 4 * 2**20,
         ignore_unknown_fields: bool = False,
     ) -> None:
@@ -92,6 +90,7 @@ class HttpDoor(HttpServer):
             (endpoint.method for endpoint in self._endpoints.values()), ignore_unknown_fields=ignore_unknown_fields
         )
         self._max_request_bytes = max_request_bytes
+        self._pages = pages
         # One thread: more of them would only take more of the interpreter from the event loop.
         self._large_bodies = Compute(1, "saxgw-large-bodies")
 
@@ -110,7 +109,7 @@ class HttpDoor(HttpServer):
             try:
                 match = self._transcoder.match(request.method, path, query)
             except RouteNotFound:
-                return self._other_path(request, path)
+                return self._other_path(request, path, query)
             except MethodNotAllowed as error:
                 return _other_method(request, path, error.allow)
             pretty = match.pretty
@@ -146,13 +145,13 @@ class HttpDoor(HttpServer):
         encode = partial(match.encode, response)
         return encode() if response.ByteSize() < LARGE_BYTES else await self._large_bodies.run(encode)
 
-    def _other_path(self, request: web.BaseRequest, path: str) -> web.Response:
+    def _other_path(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         """What is not an RPC."""
-        if path != "/":
+        if self._pages is None or path not in self._pages:
             raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
-        if request.method not in _ROOT_METHODS:
-            return _other_method(request, path, _ROOT_METHODS)
-        return json_response(200, ROOT)
+        if request.method not in PAGE_METHODS:
+            return _other_method(request, path, PAGE_METHODS)
+        return self._pages.respond(request, path, query)
 
     async def _body(self, request: web.BaseRequest, deadline: Deadline | None) -> bytes:
         if not request.body_exists:

@@ -1,7 +1,8 @@
 """Transcoding between HTTP/JSON and protobuf messages, by the google.api.http rules in service descriptors.
 
 This package knows protobuf descriptors, and neither a server nor a service. The rules are specified in
-google/api/http.proto, google/api/httpbody.proto, AIP-127 and the proto3 JSON mapping.
+google/api/http.proto, google/api/httpbody.proto, AIP-127 and the proto3 JSON mapping. Its package `openapi` describes
+as OpenAPI what comes of them.
 """
 
 from saxgw.transcoding.codec import Codec, decode_json, encode_json

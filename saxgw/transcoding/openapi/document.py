@@ -46,6 +46,8 @@ _GENERAL = (
 )
 _NO_BODY = "Instead of the query, or beside it, a JSON body with the same fields is taken."
 
+_NOT_SHOWN = "Not among the parameters, as a query has no form for them, or as they are inside of themselves:"
+
 
 def document(  # noqa: PLR0913 - by name only
     routes: Iterable[Route],
@@ -134,9 +136,11 @@ class _Making:
                 shape(route.template), [part.name for part in parts_of(route.template, route.method.input_type)]
             )
             item = made.setdefault(path_of(route.template, names), {})
-            for http_method in shown:
-                if http_method not in item:
-                    item[http_method] = self._operation(route, names)
+            new = [http_method for http_method in shown if http_method not in item]
+            if not new:  # the path is that of another rule, with * where this one has **
+                self.left_out.append(route)
+            for http_method in new:
+                item[http_method] = self._operation(route, names)
         return {path: dict(sorted(item.items(), key=lambda of: _METHODS.index(of[0]))) for path, item in made.items()}
 
     def _operation(self, route: Route, names: Sequence[str]) -> dict[str, Any]:
@@ -147,7 +151,7 @@ class _Making:
         if not route.body and (in_query or left_out):
             notes.append(_NO_BODY)
         if left_out:
-            notes.append(f"Not among the parameters, as a query has no form for them: {', '.join(left_out)}.")
+            notes.append(f"{_NOT_SHOWN} {', '.join(left_out)}.")
         taken = {parameter["name"] for parameter in in_query}
         shared = [name for name in self.parameters if name != _PRETTY or _PRETTY not in taken]
         operation = {

@@ -43,9 +43,9 @@ class Parameters:
         return [self._of_part(route, part, named) for part in parts]
 
     def of_query(self, route: Route) -> tuple[list[dict[str, Any]], list[str]]:
-        """The parameters of a query, and the names of fields that are in neither path nor body and cannot be there.
+        """The parameters of a query, and the names of fields that are in neither path nor body and are left out.
 
-        A message is its fields, with dots in their names; one inside of itself is not followed.
+        A message is its fields, with dots in their names; one inside of itself is left out.
         """
         if route.body == WHOLE:
             return [], []
@@ -89,7 +89,7 @@ class Parameters:
         schema = self._schemas.member(field, Form.TEXT)
         parameter: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
         for key in ("description", "deprecated"):
-            if key in schema and "$ref" not in schema:
+            if key in schema:
                 parameter[key] = schema.pop(key)
         if behaves(field, REQUIRED) and not outer:
             parameter["required"] = True
@@ -102,12 +102,11 @@ class Parameters:
 
 
 def _leaves(message: Descriptor, outer: tuple[FieldDescriptor, ...]) -> Iterator[tuple[FieldDescriptor, ...]]:
-    """The paths to all fields of a message that are no messages, without those of a message inside of itself."""
+    """The paths to all fields of a message that are no messages, or that are messages inside of themselves."""
     within = {message, *(field.containing_type for field in outer)}
     for field in message.fields:
-        if is_plain_message(field):
-            if message_of(field) not in within:
-                yield from _leaves(message_of(field), (*outer, field))
+        if is_plain_message(field) and message_of(field) not in within:
+            yield from _leaves(message_of(field), (*outer, field))
         else:
             yield (*outer, field)
 

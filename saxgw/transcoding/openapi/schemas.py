@@ -57,8 +57,9 @@ class Schemas:
         while left:
             node = left.pop()
             if isinstance(node, dict):
-                if node.get("$ref") in names:
-                    node["$ref"] = names[node["$ref"]]
+                reference = node.get("$ref")
+                if isinstance(reference, str):
+                    node["$ref"] = names.get(reference, reference)
                 left += node.values()
             elif isinstance(node, list):
                 left += node
