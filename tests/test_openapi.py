@@ -20,8 +20,9 @@ import saxgw
 from saxgw.gateway import SERVICE, openapi
 from saxgw.transcoding import Transcoder
 from tests.conftest import definition
+from tests.docs import console_commands
 from tests.process import run, running
-from tests.test_docs import README, console_commands
+from tests.test_docs import README
 from tests.transcoding.documents import validator
 
 DOCUMENT = openapi()

@@ -70,6 +70,14 @@ class HttpError(RpcError):
 class HttpDoor(HttpServer):
     """Serves endpoints as JSON over HTTP until closed: `async with HttpDoor(endpoints, "127.0.0.1", 8888, …) as door`.
 
+    Args:
+        endpoints: What is served.
+        host: Address to listen on.
+        port: Port to listen on; 0 picks a free one.
+        pages: What is served besides RPCs; None is nothing.
+        max_request_bytes: Largest body.
+        ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
+
     Raises OSError on entering if the address cannot be bound, and saxgw.transcoding.InvalidRule at once if the rules
     in the descriptors do not make sense.
     """
