@@ -15,11 +15,13 @@ from saxgw.transcoding.errors import (
     TranscodingError,
     Violation,
 )
+from saxgw.transcoding.framing import Framing, choose_framing, prefers_events
 from saxgw.transcoding.route import Route
 from saxgw.transcoding.transcoder import Match, Transcoder
 
 __all__ = [
     "Codec",
+    "Framing",
     "InvalidInput",
     "InvalidMessage",
     "InvalidRule",
@@ -30,6 +32,8 @@ __all__ = [
     "Transcoder",
     "TranscodingError",
     "Violation",
+    "choose_framing",
     "decode_json",
     "encode_json",
+    "prefers_events",
 ]

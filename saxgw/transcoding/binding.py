@@ -156,7 +156,7 @@ class ResponseBinding:
         field = response.fields_by_name[route.response_body] if route.response_body else None
         body_type = response if field is None else field.message_type
         self._field = field
-        self._is_raw = (
+        self.is_raw = (
             body_type is not None and body_type.full_name == HTTP_BODY and not (field is not None and field.is_repeated)
         )
         if field is None:
@@ -168,14 +168,14 @@ class ResponseBinding:
 
     def encode(self, response: Message, *, pretty: bool) -> bytes:
         """The HTTP body; raises InvalidMessage."""
-        if self._is_raw:
+        if self.is_raw:
             data: bytes = self._raw(response).data
             return data
         return dump(self._print, response, pretty=pretty)
 
     def content_type(self, response: Message) -> str:
         """The content type of the HTTP body."""
-        return (self._raw(response).content_type or _DEFAULT_CONTENT_TYPE) if self._is_raw else "application/json"
+        return (self._raw(response).content_type or _DEFAULT_CONTENT_TYPE) if self.is_raw else "application/json"
 
     def _raw(self, response: Message) -> Any:  # noqa: ANN401 - an HttpBody of any pool
         return response if self._field is None else getattr(response, self._field.name)

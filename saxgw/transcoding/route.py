@@ -46,7 +46,7 @@ class Route:
     """
 
     response_body: str
-    """The response field that is the HTTP body; empty for the whole response."""
+    """The response field that is the HTTP body; empty for the whole response. Of a method that streams, of each."""
 
     def __str__(self) -> str:
         return f"{self.http_method} {self.template} ({self.method.full_name})"
@@ -67,6 +67,24 @@ def read_routes(method: MethodDescriptor) -> Iterator[Route]:
             yield _read_additional(method, rule)
     except InvalidRule as error:
         raise InvalidRule(f"{method.full_name}: {error}") from None
+
+
+def read_event_streams(method: MethodDescriptor) -> Iterator[Route]:
+    """The routes of another method that `method` answers if events are asked for (`event_stream_of`, options.proto).
+
+    Raises InvalidRule if that does not fit.
+    """
+    other_name = method.GetOptions().Extensions[options_pb2.event_stream_of]
+    if not other_name:
+        return
+    other = method.containing_service.methods_by_name.get(other_name)
+    if other is None or other.server_streaming or not method.server_streaming:
+        raise InvalidRule(
+            f"{method.full_name}: event_stream_of must stand on a method that streams, and name one that does not; "
+            f"it names {quote(other_name)}"
+        )
+    for route in read_routes(other):
+        yield _checked(Route(method, route.http_method, route.template, route.body, ""))
 
 
 def variable_fields(request: Descriptor, field_path: str) -> tuple[FieldDescriptor, ...]:
@@ -107,19 +125,23 @@ def _read(method: MethodDescriptor, rule: HttpRule) -> Route:
             raise InvalidRule(f"{quote(http_method)} is no HTTP method")
     else:
         http_method, path = pattern.upper(), getattr(rule, pattern)
-    template = parse_template(path)
-    for variable in template.variables:
+    return _checked(Route(method, http_method, parse_template(path), rule.body, rule.response_body))
+
+
+def _checked(route: Route) -> Route:
+    method = route.method
+    for variable in route.template.variables:
         variable_fields(method.input_type, variable.field_path)
-    if rule.body not in ("", WHOLE):
-        _field(method.input_type, rule.body, "body")
-    if rule.response_body:
-        _field(method.output_type, rule.response_body, "response_body")
+    if route.body not in ("", WHOLE):
+        _field(method.input_type, route.body, "body")
+    if route.response_body:
+        _field(method.output_type, route.response_body, "response_body")
     for field in method.output_type.fields:
         if prints_arrays(field) and (not field.is_repeated or field.message_type is None or is_map(field)):
             raise InvalidRule(
                 f"response_body_form is RESPONSE_BODY_FORM_ARRAYS on {field.full_name}, which is no repeated message"
             )
-    return Route(method, http_method, template, rule.body, rule.response_body)
+    return route
 
 
 def _field(message: Descriptor, name: str, role: str) -> FieldDescriptor:

@@ -17,7 +17,7 @@ from saxgw.transcoding.errors import (
     shorten,
 )
 from saxgw.transcoding.query import TextFields
-from saxgw.transcoding.route import WHOLE, Route, read_routes
+from saxgw.transcoding.route import WHOLE, Route, read_event_streams, read_routes
 from saxgw.transcoding.router import Router, capture
 from saxgw.transcoding.url import parse_query
 
@@ -39,6 +39,9 @@ class _Binding:
     response: ResponseBinding
     own_parameters: frozenset[str]
     """System parameters without a dollar sign that are fields of the request here."""
+
+    event_stream: _Binding | None = None
+    """What answers the same requests from callers who prefer server-sent events, if that is another method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,16 @@ class Match:
     def encode(self, response: Message) -> bytes:
         """The HTTP body for a response message: JSON, or raw bytes if it is a google.api.HttpBody.
 
+        Of a method that streams it is the part of the body for one message, to be framed (`framing.py`).
+
         Raises InvalidMessage if the message has no JSON form.
         """
         return self._binding.response.encode(response, pretty=self.pretty)
+
+    @property
+    def gives_raw_body(self) -> bool:
+        """Whether the answer is the bytes of a google.api.HttpBody, or of a stream of them, as they are."""
+        return self._binding.response.is_raw
 
     def response_type(self, response: Message) -> str:
         """The content type of the HTTP body for a response message."""
@@ -110,12 +120,24 @@ class Transcoder:
         codec = Codec(ignore_unknown_fields=ignore_unknown_fields, max_depth=max_depth, pool=pool)
         texts = TextFields(ignore_unknown=ignore_unknown_fields)
         self._router: Router[_Binding] = Router()
+        methods = tuple(methods)
         self.routes: tuple[Route, ...] = tuple(route for method in methods for route in read_routes(method))
         """All routes, in the order of their declaration."""
-        for route in self.routes:
+
+        def bind(route: Route, event_stream: _Binding | None = None) -> _Binding:
             fields = texts.names(route.method.input_type) if route.body != WHOLE else {}
             own = (_PRETTY | _ALT) & fields.keys()
-            binding = _Binding(route, RequestBinding(route, codec, texts), ResponseBinding(route, codec), own)
+            return _Binding(
+                route, RequestBinding(route, codec, texts), ResponseBinding(route, codec), own, event_stream
+            )
+
+        event_streams = {
+            (route.http_method, route.template): bind(route)
+            for method in methods
+            for route in read_event_streams(method)
+        }
+        for route in self.routes:
+            binding = bind(route, event_streams.get((route.http_method, route.template)))
             there = self._router.add(route.http_method, route.template, binding)
             if there is not None:
                 raise InvalidRule(f"{there.route} and {route} clash: they are for just the same requests")
@@ -127,13 +149,15 @@ class Transcoder:
         """
         return self._router.methods(raw_path)
 
-    def match(self, http_method: str, raw_path: str, raw_query: str = "") -> Match:
+    def match(self, http_method: str, raw_path: str, raw_query: str = "", *, events: bool = False) -> Match:
         """The route of a request; a HEAD request without a rule of its own gets the one for GET.
 
         Args:
             http_method: As on the wire, where it is case-sensitive.
             raw_path: The path as on the wire, percent-encoded, without the query.
             raw_query: The query as on the wire, percent-encoded, without the question mark.
+            events: Whether the caller prefers server-sent events (`framing.prefers_events`), which may be another
+                method's (`event_stream_of`, options.proto).
 
         Raises:
             RouteNotFound: No rule has this path.
@@ -145,6 +169,8 @@ class Transcoder:
             allow = self._router.methods(raw_path)
             raise MethodNotAllowed(http_method, raw_path, allow) if allow else RouteNotFound(raw_path)
         binding, segments = found
+        if events and binding.event_stream is not None:
+            binding = binding.event_stream
         pretty, parameters = False, []
         for name, value in parse_query(raw_query) if raw_query else ():
             if name in binding.own_parameters:

@@ -86,7 +86,7 @@ def methods_with(rules: Iterable[HttpRule], *, package: str = "made.up") -> Sequ
         )
         method.options.Extensions[annotations_pb2.http].CopyFrom(rule)
     pool = DescriptorPool()
-    _copy_file("library.proto", pool)
+    copy_file("library.proto", pool)
     add_file(pool, file)
     return pool.FindServiceByName(f"{package}.Service").methods
 
@@ -102,15 +102,15 @@ def methods_for(
         method = service.method.add(name=f"M{at}", input_type=full_name, output_type=full_name)
         method.options.Extensions[annotations_pb2.http].CopyFrom(rule)
     pool = DescriptorPool()
-    _copy_file("kinds.proto", pool)
+    copy_file("kinds.proto", pool)
     add_file(pool, file)
     return pool.FindServiceByName(f"{package}.Echoes").methods
 
 
-def _copy_file(name: str, pool: DescriptorPool) -> None:
+def copy_file(name: str, pool: DescriptorPool) -> None:
     """Adds a file of `POOL` and what it imports to another pool, which takes the same file twice."""
     file = FileDescriptorProto()
     POOL.FindFileByName(name).CopyToProto(file)
     for dependency in file.dependency:
-        _copy_file(dependency, pool)
+        copy_file(dependency, pool)
     add_file(pool, file)
