@@ -15,8 +15,8 @@ from saxgw.doors.http import HttpDoor
 from saxgw.doors.openapi import describe
 from saxgw.doors.pages import Pages
 from saxgw.rpc.endpoint import make_endpoints
+from saxgw.rpc.expiry import Timeouts, enforce_deadline
 from saxgw.rpc.interceptors import (
-    enforce_deadline,
     limit_concurrency,
     report_unexpected,
     require_fields,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 SERVICE: Final = sax_service_pb2.DESCRIPTOR.services_by_name["SaxService"]
 """What the gateway serves."""
 
+_DATA_METHODS: Final = frozenset({"Generate", "GenerateStream"})
+"""Methods that model servers answer, which take long; the admin answers all others."""
+
 _GRACE_S: Final = 1.0
 
 _DESCRIPTION: Final = (
@@ -44,15 +47,16 @@ _DESCRIPTION: Final = (
 def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
     # The client gives up first, because it can tell what was going on.
-    timeouts_s = {method.name: settings.admin_timeout + _GRACE_S for method in SERVICE.methods}
-    timeouts_s["Generate"] = settings.generate_timeout
+    admin = Timeouts(settings.admin_timeout + _GRACE_S, settings.max_timeout)
+    data = Timeouts(settings.generate_timeout, settings.max_timeout)
+    timeouts = {method.name: data if method.name in _DATA_METHODS else admin for method in SERVICE.methods}
     return make_endpoints(
         SERVICE,
         SaxService(client),
         [
             report_unexpected,
             limit_concurrency(settings.max_calls),
-            enforce_deadline(timeouts_s),
+            enforce_deadline(timeouts),
             require_fields,
             translate(sax.SaxError, status_of),
         ],

@@ -45,12 +45,14 @@ class Settings:
     )
 
     generate_timeout: float = _setting(
-        600.0, "Seconds after which Generate gives up, unless the caller gives it less.", low=0.001
+        600.0, "Seconds after which generating gives up, unless the caller gives it another time.", low=0.001
     )
 
     admin_timeout: float = _setting(
         10.0, "Seconds after which every other method gives up, unless the caller gives it less.", low=0.001
     )
+
+    max_timeout: float = _setting(3600.0, "Seconds that a caller may give a call at the most.", low=0.001)
 
     replica_wait: float = _setting(
         10.0, "Seconds that Generate waits for a model server that is ready for a published model.", low=0

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline
+from saxgw.rpc.endpoint import StreamEndpoint
 from saxgw.rpc.status import RpcError, invalid_argument
 
 if TYPE_CHECKING:
@@ -67,8 +68,13 @@ class GrpcDoor:
         self._idle.set()
         self._services: dict[str, dict[str, Any]] = {}
         for endpoint in endpoints:
-            service, method = endpoint.name.split("/")
-            self._services.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(
+            service, method = endpoint.method.containing_service.full_name, endpoint.method.name
+            kind = (
+                grpc.unary_stream_rpc_method_handler
+                if isinstance(endpoint, StreamEndpoint)
+                else grpc.unary_unary_rpc_method_handler
+            )
+            self._services.setdefault(service, {})[method] = kind(
                 self._behaviour(endpoint),
                 # _behaviour() reads the request: what cannot be read is the caller's mistake, not an UNKNOWN one.
                 response_serializer=endpoint.response_class.SerializeToString,
@@ -136,10 +142,12 @@ class GrpcDoor:
             begun = self._begun
             await asyncio.sleep(_QUIET_S)
 
-    def _behaviour(self, endpoint: Endpoint) -> Callable[[bytes, Any], Awaitable[Message]]:
-        handler, request_class = endpoint.handler, endpoint.request_class
+    def _behaviour(self, endpoint: Endpoint) -> Callable[[bytes, Any], Awaitable[Message | None]]:
+        handler: Callable[..., Awaitable[Message | None]] = endpoint.handler
+        request_class = endpoint.request_class
+        streams = isinstance(endpoint, StreamEndpoint)
 
-        async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message:
+        async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
             timeout_s = context.time_remaining()
             call = Call("grpc", None if timeout_s is None else Deadline.after(timeout_s))
             self._begun += 1
@@ -147,6 +155,8 @@ class GrpcDoor:
             self._idle.clear()
             try:
                 try:
+                    if streams:
+                        return await handler(_parsed(request_class, data), call, context.write)
                     return await handler(_parsed(request_class, data), call)
                 finally:
                     if not self._go_on.is_set():

@@ -18,11 +18,22 @@ from google.rpc import status_pb2
 
 from saxgw.compute import Compute
 from saxgw.doors.http_server import HttpServer
+from saxgw.doors.http_stream import HttpStream, unwritable
 from saxgw.doors.pages import METHODS as PAGE_METHODS
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
+from saxgw.rpc.endpoint import StreamEndpoint
 from saxgw.rpc.status import Code, RpcError, invalid_argument
-from saxgw.transcoding import InvalidInput, InvalidMessage, MethodNotAllowed, RouteNotFound, Transcoder, encode_json
+from saxgw.transcoding import (
+    InvalidInput,
+    InvalidMessage,
+    MethodNotAllowed,
+    RouteNotFound,
+    Transcoder,
+    choose_framing,
+    encode_json,
+    prefers_events,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +62,11 @@ LARGE_BYTES: Final = 128 * 2**10
 """From this size on, bodies are decoded and encoded in a thread, so that other callers need not wait for it. What is
 smaller takes about as long as the event loop waits for a thread anyway (bench/large_bodies.py)."""
 
+KEEPALIVE_S: Final = 15.0
+"""After how long a silence an event stream shows that it is alive."""
+
+_LAST_EVENT_ID: Final = "Last-Event-ID"
+
 _FAILURES: Final = {
     400: (Code.INVALID_ARGUMENT, "this is not a well-formed HTTP/1.1 request"),
     431: (Code.INVALID_ARGUMENT, "the request line or a header is too long"),
@@ -77,12 +93,13 @@ class HttpDoor(HttpServer):
         pages: What is served besides RPCs; None is nothing.
         max_request_bytes: Largest body.
         ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
+        keepalive_s: Seconds of silence after which an event stream shows that it is alive.
 
     Raises OSError on entering if the address cannot be bound, and saxgw.transcoding.InvalidRule at once if the rules
     in the descriptors do not make sense.
     """
 
-    def __init__(  # noqa: PLR0913 - by name
+    def __init__(  # noqa: PLR0913 - settings, by name only
         self,
         endpoints: Iterable[Endpoint],
         host: str,
@@ -91,6 +108,7 @@ class HttpDoor(HttpServer):
         pages: Pages | None = None,
         max_request_bytes: int = 4 * 2**20,
         ignore_unknown_fields: bool = False,
+        keepalive_s: float = KEEPALIVE_S,
     ) -> None:
         super().__init__(host, port, max_body_bytes=max_request_bytes)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
@@ -99,6 +117,7 @@ class HttpDoor(HttpServer):
         )
         self._max_request_bytes = max_request_bytes
         self._pages = pages
+        self._keepalive_s = keepalive_s
         # One thread: more of them would only take more of the interpreter from the event loop.
         self._large_bodies = Compute(1, "saxgw-large-bodies")
 
@@ -110,12 +129,13 @@ class HttpDoor(HttpServer):
         finally:
             await self._large_bodies.close()
 
-    async def respond(self, request: web.BaseRequest) -> web.Response:
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         pretty = False
         try:
             path, query = _target(request)
+            events = prefers_events(request.headers.get("Accept", ""))
             try:
-                match = self._transcoder.match(request.method, path, query)
+                match = self._transcoder.match(request.method, path, query, events=events)
             except RouteNotFound:
                 return self._other_path(request, path, query)
             except MethodNotAllowed as error:
@@ -123,7 +143,7 @@ class HttpDoor(HttpServer):
             pretty = match.pretty
             return await self._call(request, match)
         except InvalidMessage as error:
-            return error_response(RpcError(Code.INTERNAL, f"the answer cannot be written: {error}"), pretty=pretty)
+            return error_response(unwritable(error), pretty=pretty)
         except InvalidInput as error:
             return error_response(invalid_argument((v.field, v.description) for v in error.violations), pretty=pretty)
         except RpcError as error:
@@ -133,17 +153,49 @@ class HttpDoor(HttpServer):
         code, message = _FAILURES.get(http_status, _UNEXPECTED)
         return error_response(HttpError(http_status, code, message))
 
-    async def _call(self, request: web.BaseRequest, match: Match) -> web.Response:
+    async def _call(self, request: web.BaseRequest, match: Match) -> web.StreamResponse:
         _check_origin(request)
         if not match.takes_raw_body:
             _check_content_type(request)
         call = Call("http", _deadline(request))
+        endpoint = self._endpoints[match.route.method.full_name]
+        if isinstance(endpoint, StreamEndpoint) and _LAST_EVENT_ID in request.headers:
+            # A browser that saw a stream end and would have another one; 204 is how HTML says that there is none.
+            return web.Response(status=204)
         body = await self._body(request, call.deadline)
         message = await self._decode(match, body, request.headers.get("Content-Type", ""))
-        response = await self._endpoints[match.route.method.full_name].handler(message, call)
+        if isinstance(endpoint, StreamEndpoint):
+            if request.method == "HEAD":  # a stream has no length to tell of, so nobody need compute it
+                return web.Response(
+                    headers={"Content-Type": choose_framing(request.headers.get("Accept", "")).content_type}
+                )
+            return await self._stream(endpoint, request, match, message, call)
+        response = await endpoint.handler(message, call)
         return web.Response(
             body=await self._encode(match, response), headers={"Content-Type": match.response_type(response)}
         )
+
+    async def _stream(
+        self, endpoint: StreamEndpoint, request: web.BaseRequest, match: Match, message: Message, call: Call
+    ) -> web.StreamResponse:
+        stream = HttpStream(
+            request,
+            self.begin,
+            framing=None if match.gives_raw_body else choose_framing(request.headers.get("Accept", "")),
+            match=match,
+            encode=self._encode,
+            keepalive_s=self._keepalive_s,
+        )
+        try:
+            await endpoint.handler(message, call, stream.send)
+            return await stream.finish()
+        except RpcError as error:
+            response = await stream.fail(orjson.dumps(_error_body(error)))
+            if response is None:
+                raise
+            return response
+        finally:
+            await stream.close()
 
     async def _decode(self, match: Match, body: bytes, content_type: str) -> Message:
         decode = partial(match.decode, body, content_type=content_type)
@@ -231,9 +283,13 @@ def error_response(error: RpcError, *, pretty: bool = False) -> web.Response:
         headers.update(error.headers)
     if error.retry_delay_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_delay_s))
+    return json_response(http_status, _error_body(error), headers=headers, pretty=pretty)
+
+
+def _error_body(error: RpcError) -> dict[str, Any]:
     details = orjson.loads(encode_json(status_pb2.Status(details=error.any_details())))["details"]
-    body = {"code": http_status, "status": error.code.name, "message": error.message, "details": details}
-    return json_response(http_status, {"error": body}, headers=headers, pretty=pretty)
+    http_status = error.http_status if isinstance(error, HttpError) else error.code.http_status
+    return {"error": {"code": http_status, "status": error.code.name, "message": error.message, "details": details}}
 
 
 def _target(request: web.BaseRequest) -> tuple[str, str]:

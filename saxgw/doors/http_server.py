@@ -53,8 +53,8 @@ class HttpServer(ABC):
         """The port that is served; the real one, once entered, where 0 was asked for."""
 
     @abstractmethod
-    async def respond(self, request: web.BaseRequest) -> web.Response:
-        """Answers one request."""
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers one request, with a response that is sent after this or that was begun by `begin` and is ended."""
 
     @abstractmethod
     def respond_to_failure(self, http_status: int) -> web.Response:
@@ -96,13 +96,22 @@ class HttpServer(ABC):
             await self._protocols.shutdown(_ABORT_S)
             await self._protocols.wait_closed(_ABORT_S)
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """What aiohttp calls for each request."""
         response = await self.respond(request)
+        if not response.prepared:
+            self._complete(response)
+        return response
+
+    async def begin(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Sends the head of a response whose body is written bit by bit."""
+        self._complete(response)
+        await response.prepare(request)
+
+    def _complete(self, response: web.StreamResponse) -> None:
         response.headers["Server"] = SERVER
         if self._draining:
             response.force_close()
-        return response
 
     @staticmethod
     async def send_continue(request: web.BaseRequest) -> None:

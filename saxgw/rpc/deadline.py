@@ -1,4 +1,4 @@
-"""Deadlines: made at the door of what the caller asks for, and enforced by an interceptor."""
+"""Deadlines: made at the door of what the caller asks for, and enforced by an interceptor (rpc/expiry.py)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class Deadline:
     def after(cls, timeout_s: float) -> Self:
         """The deadline that is `timeout_s` seconds from now; 0 or less has passed already."""
         return cls(time.monotonic() + timeout_s, timeout_s)
+
+    def remaining_s(self) -> float:
+        """Seconds that are left; negative once it has passed."""
+        return self.at - time.monotonic()
 
     def earliest(self, other: Self | None) -> Self:
         """The earlier of the two."""

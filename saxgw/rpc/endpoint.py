@@ -1,13 +1,14 @@
 """Endpoints: one for each method of the service, with its handler and interceptors folded in.
 
 The table is made once, from the service descriptor, and both doors are built from it. Whatever an interceptor does is
-therefore true of a call whichever door it came through.
+therefore true of a call whichever door it came through, and whether its answer is one message or a stream.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,53 +20,100 @@ from saxgw.rpc.call import Call
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-Handler: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[object]]
+"""Takes one message of a stream to the caller; returns when there is room for the next."""
+
+UnaryHandler: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
 """Answers one call: request message and call in, response message out; raises RpcError. The request is of the method's
 input type, which the type checker cannot know here."""
 
+StreamHandler: TypeAlias = Callable[[Any, Call, Send], Awaitable[None]]
+"""Answers one call with a stream: sends each message; raises RpcError, which may be after some were sent."""
 
-Interceptor: TypeAlias = Callable[["MethodDescriptor", Handler], Handler]
-"""Wraps a method's handler, once, when the table is made; returns the handler itself where it has nothing to do."""
+Scope: TypeAlias = Callable[[Any, Call], AbstractContextManager[object]]
+"""What an interceptor puts around each call: a context that is entered before the handler runs, given the request and
+the call, and left when the last message of the answer was sent or the call failed. It refuses a call by raising
+RpcError on entering, and replaces an exception by raising another on leaving."""
+
+Interceptor: TypeAlias = Callable[["MethodDescriptor"], Scope | None]
+"""Makes the scope of a method, once, when the table is made; None if it has nothing to do for the method."""
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One method, ready to be called."""
+class UnaryEndpoint:
+    """A method that answers with one message, ready to be called."""
 
     method: MethodDescriptor
     request_class: type[Message]
     response_class: type[Message]
 
-    handler: Handler
+    handler: UnaryHandler
     """The method's handler with all interceptors around it."""
 
-    @property
-    def name(self) -> str:
-        """The method's full name as gRPC spells it, `package.Service/Method`."""
-        return f"{self.method.containing_service.full_name}/{self.method.name}"
+
+@dataclass(frozen=True, slots=True)
+class StreamEndpoint:
+    """A method that answers with a stream of messages, ready to be called."""
+
+    method: MethodDescriptor
+    request_class: type[Message]
+    response_class: type[Message]
+
+    handler: StreamHandler
+    """The method's handler with all interceptors around it, which are left when the last message is sent."""
+
+
+Endpoint: TypeAlias = UnaryEndpoint | StreamEndpoint
 
 
 def make_endpoints(
     service: ServiceDescriptor, servicer: object, interceptors: Iterable[Interceptor] = ()
 ) -> tuple[Endpoint, ...]:
-    """Makes the table: `servicer` has a coroutine method for each method of `service`, ListAll as `list_all`.
+    """Makes the table: `servicer` has a handler for each method of `service`, ListAll as `list_all`.
 
-    `interceptors` are given outermost first. Raises TypeError for a method without a handler, or one that streams.
+    The handler of a method is a coroutine method that takes the request and a Call and returns the response; that of a
+    method with a streaming answer is an asynchronous generator of responses. `interceptors` are given outermost first.
+
+    Raises TypeError for a method without a handler, or one whose requests stream.
     """
     layers = tuple(interceptors)
-    endpoints = []
+    endpoints: list[Endpoint] = []
     for method in service.methods:
-        if method.client_streaming or method.server_streaming:
-            raise TypeError(f"{method.full_name} streams; endpoints are unary")
-        handler: Handler | None = getattr(servicer, _snake_case(method.name), None)
+        if method.client_streaming:
+            raise TypeError(f"{method.full_name} takes a stream of requests; endpoints take one")
+        handler: Any = getattr(servicer, _snake_case(method.name), None)
         if handler is None:
             raise TypeError(f"{type(servicer).__name__} has no {_snake_case(method.name)}() for {method.full_name}")
-        for layer in reversed(layers):
-            handler = layer(method, handler)
-        endpoints.append(
-            Endpoint(method, GetMessageClass(method.input_type), GetMessageClass(method.output_type), handler)
-        )
+        if method.server_streaming:
+            handler = _pushing(handler)
+        for scope in filter(None, [layer(method) for layer in reversed(layers)]):
+            handler = _scoped(scope, handler)
+        make = StreamEndpoint if method.server_streaming else UnaryEndpoint
+        endpoints.append(make(method, GetMessageClass(method.input_type), GetMessageClass(method.output_type), handler))
     return tuple(endpoints)
+
+
+def _pushing(handler: Callable[[Any, Call], AsyncGenerator[Message]]) -> StreamHandler:
+    """Makes a generator push its messages.
+
+    It is not the door that runs it: what happens while a message is sent, such as the deadline, would be outside of the
+    interceptors' scopes.
+    """
+
+    async def push(request: Any, call: Call, send: Send) -> None:  # noqa: ANN401 - of the method's input type
+        async with aclosing(handler(request, call)) as messages:
+            async for message in messages:
+                await send(message)
+
+    return push
+
+
+def _scoped(scope: Scope, handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def call_in_scope(request: Any, call: Call, *send: Send) -> Any:  # noqa: ANN401 - as the handler
+        with scope(request, call):
+            return await handler(request, call, *send)
+
+    return call_in_scope
 
 
 def _snake_case(name: str) -> str:

@@ -2,125 +2,118 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from google.api import field_behavior_pb2
 from google.rpc.error_details_pb2 import RequestInfo
 
-from saxgw.rpc.deadline import Deadline
 from saxgw.rpc.status import Code, RpcError, error_info, invalid_argument, retry_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
     from google.protobuf.message import Message
 
     from saxgw.rpc.call import Call
-    from saxgw.rpc.endpoint import Handler, Interceptor
+    from saxgw.rpc.endpoint import Interceptor, Scope
 
 _log = logging.getLogger("saxgw.rpc")
 
 _BUSY_RETRY_S: Final = 1.0
 
+_NOTHING: Final = nullcontext()
+"""The context of a scope that only looks at the request."""
 
-def report_unexpected(method: MethodDescriptor, handler: Handler) -> Handler:
+
+def report_unexpected(method: MethodDescriptor) -> Scope:
     """Answers INTERNAL with one fixed sentence for whatever nobody foresaw; the log has the rest."""
+    name = method.full_name
+    return lambda _, call: _Reported(name, call)
 
-    async def intercept(request: Message, call: Call) -> Message:
-        try:
-            return await handler(request, call)
-        except RpcError:
-            raise
-        except Exception as error:
-            _log.exception("%s failed unexpectedly, request id %s", method.full_name, call.request_id)
+
+class _Reported:
+    __slots__ = ("_call", "_method")
+
+    def __init__(self, method: str, call: Call) -> None:
+        self._method = method
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, RpcError):
+            request_id = self._call.request_id
+            _log.error("%s failed unexpectedly, request id %s", self._method, request_id, exc_info=error)
             raise RpcError(
                 Code.INTERNAL,
-                f"the gateway failed unexpectedly; its log tells more under request id {call.request_id}",
-                [RequestInfo(request_id=call.request_id)],
+                f"the gateway failed unexpectedly; its log tells more under request id {request_id}",
+                [RequestInfo(request_id=request_id)],
             ) from error
-
-    return intercept
 
 
 def translate(family: type[Exception], status_of: Callable[[Exception], RpcError]) -> Interceptor:
     """Turns exceptions of one family, such as a library's, into RpcErrors."""
+    translated = _Translated(family, status_of)
+    return lambda _: lambda _request, _call: translated
 
-    def interceptor(_: MethodDescriptor, handler: Handler) -> Handler:
-        async def intercept(request: Message, call: Call) -> Message:
-            try:
-                return await handler(request, call)
-            except family as error:
-                raise status_of(error) from error
 
-        return intercept
+class _Translated:
+    def __init__(self, family: type[Exception], status_of: Callable[[Exception], RpcError]) -> None:
+        self._family = family
+        self._status_of = status_of
 
-    return interceptor
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, self._family):
+            raise self._status_of(error) from error
 
 
 def limit_concurrency(max_calls: int) -> Interceptor:
     """Refuses calls with RESOURCE_EXHAUSTED while `max_calls` of them, of all methods together, are running."""
-    running = 0
-
-    def interceptor(_: MethodDescriptor, handler: Handler) -> Handler:
-        async def intercept(request: Message, call: Call) -> Message:
-            nonlocal running
-            if running >= max_calls:
-                raise RpcError(
-                    Code.RESOURCE_EXHAUSTED,
-                    f"the gateway is running {running} calls, as many as it takes at once; try again later",
-                    [error_info("TOO_MANY_CALLS"), retry_info(_BUSY_RETRY_S)],
-                )
-            running += 1
-            try:
-                return await handler(request, call)
-            finally:
-                running -= 1
-
-        return intercept
-
-    return interceptor
+    limit = _ConcurrencyLimit(max_calls)
+    return lambda _: lambda _request, _call: limit
 
 
-def enforce_deadline(default_timeouts_s: Mapping[str, float]) -> Interceptor:
-    """Ends calls with DEADLINE_EXCEEDED at the caller's deadline or the method's default, whichever is earlier.
+class _ConcurrencyLimit:
+    def __init__(self, max_calls: int) -> None:
+        self._max_calls = max_calls
+        self._running = 0
 
-    `default_timeouts_s` maps each method's name to seconds; it must have all of them, so that nothing waits for ever.
-    """
+    def __enter__(self) -> None:
+        if self._running >= self._max_calls:
+            raise RpcError(
+                Code.RESOURCE_EXHAUSTED,
+                f"the gateway is running {self._running} calls, as many as it takes at once; try again later",
+                [error_info("TOO_MANY_CALLS"), retry_info(_BUSY_RETRY_S)],
+            )
+        self._running += 1
 
-    def interceptor(method: MethodDescriptor, handler: Handler) -> Handler:
-        timeout_s = default_timeouts_s[method.name]
-
-        async def intercept(request: Message, call: Call) -> Message:
-            deadline = call.deadline = Deadline.after(timeout_s).earliest(call.deadline)
-            try:
-                async with asyncio.timeout_at(deadline.at) as scope:
-                    return await handler(request, call)
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                raise RpcError(
-                    Code.DEADLINE_EXCEEDED,
-                    f"no answer within {deadline.timeout_s:g} s; give the call more time or try again later",
-                ) from None
-
-        return intercept
-
-    return interceptor
+    def __exit__(self, *_: object) -> None:
+        self._running -= 1
 
 
-def require_fields(method: MethodDescriptor, handler: Handler) -> Handler:
+def require_fields(method: MethodDescriptor) -> Scope | None:
     """Refuses requests that lack a field marked REQUIRED by google.api.field_behavior, naming all that are missing.
 
     A field without presence is missing while it has its default value.
     """
     required = _required_fields(method.input_type)
     if not required:
-        return handler
+        return None
 
-    async def intercept(request: Message, call: Call) -> Message:
+    def check(request: Message, _: Call) -> AbstractContextManager[object]:
         missing = [
             name
             for name, has_presence in required
@@ -128,9 +121,9 @@ def require_fields(method: MethodDescriptor, handler: Handler) -> Handler:
         ]
         if missing:
             raise invalid_argument((name, "is required but missing or empty") for name in missing)
-        return await handler(request, call)
+        return _NOTHING
 
-    return intercept
+    return check
 
 
 def _required_fields(message: Descriptor) -> list[tuple[str, bool]]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from grpc_reflection.v1alpha import reflection_pb2
 
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline
-from saxgw.rpc.endpoint import Endpoint, Handler, make_endpoints
+from saxgw.rpc.endpoint import Scope, StreamEndpoint, UnaryEndpoint, UnaryHandler, make_endpoints
+from saxgw.rpc.expiry import Timeouts, enforce_deadline
 from saxgw.rpc.interceptors import (
-    enforce_deadline,
     limit_concurrency,
     report_unexpected,
     require_fields,
     translate,
 )
 from saxgw.rpc.status import Code, RpcError
-from saxgw.sax.wire import lm_pb2
 from saxgw.v1 import sax_service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SaxService"]
@@ -31,11 +33,12 @@ REQUEST = pb.GenerateRequest(model="m", query="q")
 class Servicer:
     """Answers every method with its response message, or as `generate` is told."""
 
-    def __init__(self, generate: Handler | None = None) -> None:
+    def __init__(self, generate: UnaryHandler | None = None) -> None:
         async def default(_: Any, __: Call) -> pb.GenerateResponse:
             return pb.GenerateResponse(results=[pb.Result(text="done")])
 
         self.generate = generate or default
+        self.generate_stream: Any = default
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -47,20 +50,23 @@ class Servicer:
         return answer
 
 
-def generate(*interceptors: Any, handler: Handler | None = None) -> Endpoint:
+def generate(*interceptors: Any, handler: UnaryHandler | None = None) -> UnaryEndpoint:
     """The Generate endpoint over a handler, with these interceptors."""
     table = {e.method.name: e for e in make_endpoints(SERVICE, Servicer(handler), interceptors)}
-    return table["Generate"]
+    endpoint = table["Generate"]
+    assert isinstance(endpoint, UnaryEndpoint)
+    return endpoint
 
 
-async def run(endpoint: Endpoint, request: Any = REQUEST, call: Call | None = None) -> Any:
+async def run(endpoint: UnaryEndpoint, request: Any = REQUEST, call: Call | None = None) -> Any:
     return await endpoint.handler(request, call or Call("http", None))
 
 
 def test_table_is_made_from_the_descriptor() -> None:
-    """There is one endpoint for each method, in order, under the name that gRPC uses."""
+    """There is one endpoint for each method, in order, and of the method's kind."""
     table = make_endpoints(SERVICE, Servicer(), [])
-    assert [endpoint.name for endpoint in table] == [f"{SERVICE.full_name}/{m.name}" for m in SERVICE.methods]
+    assert [endpoint.method for endpoint in table] == list(SERVICE.methods)
+    assert all(isinstance(e, StreamEndpoint) == e.method.server_streaming for e in table)
     assert table[0].request_class is pb.PublishRequest
     assert table[0].response_class is pb.PublishResponse
 
@@ -71,28 +77,92 @@ def test_missing_handler() -> None:
         make_endpoints(SERVICE, object(), [])
 
 
-def test_streaming_method() -> None:
-    """A streaming method is refused: endpoints are unary."""
-    with pytest.raises(TypeError, match="GenerateStream streams"):
-        make_endpoints(lm_pb2.DESCRIPTOR.services_by_name["LMService"], Servicer(), [])
+def test_streaming_requests() -> None:
+    """A method that takes a stream of requests is refused."""
+    service: Any = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+    with pytest.raises(TypeError, match="ServerReflectionInfo takes a stream of requests"):
+        make_endpoints(service, Servicer(), [])
 
 
 async def test_interceptors_are_folded_outermost_first() -> None:
-    """The first interceptor sees the call first, and is made once for each method."""
+    """The first interceptor is entered first and left last, and is made once for each method."""
     seen: list[str] = []
 
     def named(name: str) -> Any:
-        def interceptor(method: MethodDescriptor, handler: Handler) -> Handler:
-            async def intercept(request: Any, call: Call) -> Any:
+        def interceptor(method: MethodDescriptor) -> Scope:
+            @contextmanager
+            def scope(_: Any, __: Call) -> Iterator[None]:
                 seen.append(f"{name} {method.name}")
-                return await handler(request, call)
+                yield
+                seen.append(f"{name} left")
 
-            return intercept
+            return scope
 
         return interceptor
 
-    await run(generate(named("outer"), named("inner")))
-    assert seen == ["outer Generate", "inner Generate"]
+    await run(generate(named("outer"), lambda _: None, named("inner")))
+    assert seen == ["outer Generate", "inner Generate", "inner left", "outer left"]
+
+
+def stream(handler: Any, *interceptors: Any) -> StreamEndpoint:
+    """The GenerateStream endpoint over a generator, with these interceptors."""
+    servicer = Servicer()
+    servicer.generate_stream = handler
+    table = {e.method.name: e for e in make_endpoints(SERVICE, servicer, interceptors)}
+    endpoint = table["GenerateStream"]
+    assert isinstance(endpoint, StreamEndpoint)
+    return endpoint
+
+
+async def test_stream_within_scopes() -> None:
+    """An interceptor is around a whole stream, the sending of each message included; so it can replace its errors."""
+    seen: list[str] = []
+
+    @contextmanager
+    def scope(_: Any, __: Call) -> Iterator[None]:
+        seen.append("entered")
+        try:
+            yield
+        except LookupError as error:
+            raise RpcError(Code.NOT_FOUND, "replaced") from error
+        finally:
+            seen.append("left")
+
+    async def numbers(_: Any, __: Call) -> AsyncGenerator[pb.GenerateStreamResponse]:
+        try:
+            for _ in range(2):
+                yield pb.GenerateStreamResponse()
+        finally:
+            seen.append("closed")
+
+    async def send(_: Any) -> None:
+        seen.append("sent")
+
+    await stream(numbers, lambda _: scope).handler(None, Call("http", None), send)
+    assert seen == ["entered", "sent", "sent", "closed", "left"]
+
+    async def fail(_: Any) -> None:
+        seen.append("failed")
+        raise KeyError
+
+    seen.clear()
+    with pytest.raises(RpcError, match="replaced"):
+        await stream(numbers, lambda _: scope).handler(None, Call("http", None), fail)
+    assert seen == ["entered", "failed", "closed", "left"]
+
+
+async def test_deadline_while_sending() -> None:
+    """A deadline passes for a stream whose reader is slow as it does for one whose model is."""
+
+    async def numbers(_: Any, __: Call) -> AsyncGenerator[pb.GenerateStreamResponse]:
+        yield pb.GenerateStreamResponse()
+
+    async def never(_: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    endpoint = stream(numbers, enforce_deadline(timeouts(0.01)))
+    with pytest.raises(RpcError, match=r"within 0\.01 s"):
+        await endpoint.handler(None, Call("http", None), never)
 
 
 async def test_unexpected_exception(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,26 +208,83 @@ async def test_translate() -> None:
         await run(endpoint)
 
 
-async def test_deadline_of_the_caller_and_of_the_method() -> None:
-    """Whichever is earlier ends the call; the handler sees it and is cancelled."""
-    cancelled = 0
+def timeouts(default_s: float = 60.0, max_s: float = 60.0) -> dict[str, Timeouts]:
+    """The same for every method."""
+    return dict.fromkeys(SERVICE.methods_by_name, Timeouts(default_s, max_s))
+
+
+@pytest.mark.parametrize(
+    ("default_s", "max_s", "callers_s"),
+    [(0.01, 60, None), (60, 60, 0.01), (60, 0.01, 60), (60, 0.01, None)],
+    ids=["default", "caller's", "maximum for the caller", "maximum for the default"],
+)
+async def test_deadlines(default_s: float, max_s: float, callers_s: float | None) -> None:
+    """Whichever is earliest ends the call; the handler sees it and is cancelled."""
+    cancelled = False
 
     async def hang(_: Any, call: Call) -> Any:
         nonlocal cancelled
         assert call.deadline is not None
+        assert call.deadline.timeout_s == 0.01
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            cancelled += 1
+            cancelled = True
 
-    slow = dict.fromkeys(SERVICE.methods_by_name, 60.0)
-    for default_s, callers_s in ((0.01, None), (0.01, 60.0), (60.0, 0.01)):
-        endpoint = generate(enforce_deadline({**slow, "Generate": default_s}), handler=hang)
-        deadline = None if callers_s is None else Deadline.after(callers_s)
-        with pytest.raises(RpcError, match=r"within 0\.01 s") as caught:
-            await run(endpoint, call=Call("grpc", deadline))
-        assert caught.value.code is Code.DEADLINE_EXCEEDED
-    assert cancelled == 3
+    endpoint = generate(enforce_deadline(timeouts(default_s, max_s)), handler=hang)
+    deadline = None if callers_s is None else Deadline.after(callers_s)
+    with pytest.raises(RpcError, match=r"within 0\.01 s") as caught:
+        await run(endpoint, call=Call("grpc", deadline))
+    assert caught.value.code is Code.DEADLINE_EXCEEDED
+    assert cancelled
+
+
+async def test_caller_may_give_more_than_the_default() -> None:
+    """The default is for callers who do not say."""
+
+    async def answer(_: Any, call: Call) -> Any:
+        assert call.deadline is not None
+        assert call.deadline.timeout_s == 30
+        return pb.GenerateResponse()
+
+    await run(generate(enforce_deadline(timeouts(1, 60)), handler=answer), call=Call("grpc", Deadline.after(30)))
+
+
+async def test_deadline_that_has_passed() -> None:
+    """A call that comes too late is not begun."""
+    endpoint = generate(enforce_deadline(timeouts()), handler=None)
+    with pytest.raises(RpcError, match="within 0 s"):
+        await run(endpoint, call=Call("grpc", Deadline.after(0)))
+
+
+async def test_many_deadlines() -> None:
+    """Calls expire in turn, whichever of those before them are over already."""
+    hanging = asyncio.get_running_loop().create_future()
+
+    async def hang(request: Any, _: Call) -> Any:
+        if request.query != "quick":
+            await asyncio.shield(hanging)
+        return pb.GenerateResponse()
+
+    endpoint = generate(enforce_deadline(timeouts(0.02)), handler=hang)
+    for _ in range(3):
+        requests = [pb.GenerateRequest(query=query) for query in ("quick", "slow", "quick", "slow")]
+        answers = await asyncio.gather(*(run(endpoint, request) for request in requests), return_exceptions=True)
+        assert [isinstance(answer, RpcError) for answer in answers] == [False, True, False, True]
+    hanging.cancel()
+
+
+async def test_cancellation_is_not_the_deadline() -> None:
+    """Who cancels a call gets its cancellation back, whatever the time."""
+
+    async def hang(_: Any, __: Call) -> Any:
+        await asyncio.get_running_loop().create_future()
+
+    task = asyncio.ensure_future(run(generate(enforce_deadline(timeouts()), handler=hang)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_timeout_inside_is_not_the_deadline() -> None:
@@ -166,7 +293,7 @@ async def test_timeout_inside_is_not_the_deadline() -> None:
     async def fail(_: Any, __: Call) -> Any:
         raise TimeoutError
 
-    endpoint = generate(enforce_deadline(dict.fromkeys(SERVICE.methods_by_name, 60.0)), handler=fail)
+    endpoint = generate(enforce_deadline(timeouts()), handler=fail)
     with pytest.raises(TimeoutError):
         await run(endpoint)
 
