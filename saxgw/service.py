@@ -7,6 +7,7 @@ what goes wrong with the cell; status_of() says what callers see of the latter.
 from __future__ import annotations
 
 import math
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from saxgw.rpc.status import Code, RpcError, error_info, invalid_argument, retry_info
@@ -14,7 +15,7 @@ from saxgw.sax import errors, names
 from saxgw.v1 import sax_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     import grpc
     from google.protobuf.struct_pb2 import ListValue, Struct, Value
@@ -81,6 +82,21 @@ class SaxService:
         samples = await self._sax.generate(model, request.query, extra_inputs)
         return pb.GenerateResponse(results=[pb.Result(text=text, score=score) for text, score in samples])
 
+    async def generate_stream(
+        self, request: pb.GenerateStreamRequest, _: Call
+    ) -> AsyncGenerator[pb.GenerateStreamResponse]:
+        model = _checked("model", names.parse_model, request.model)
+        extra_inputs = _extra_inputs(request.extra_inputs) if request.HasField("extra_inputs") else None
+        stream = self._sax.generate_stream(model, request.query, extra_inputs, increments=request.increments)
+        async with aclosing(stream) as steps:
+            async for items in steps:
+                yield pb.GenerateStreamResponse(
+                    results=[
+                        pb.StreamedResult(text=text, prefix_len=prefix_len, scores=scores)
+                        for text, prefix_len, scores in items
+                    ]
+                )
+
 
 def status_of(error: Exception) -> RpcError:
     """What a caller sees of a SaxError. Its message is made for callers and is passed on."""
@@ -102,6 +118,8 @@ _STATUS: Final[dict[type[Exception], tuple[Code, str]]] = {
     errors.AdminUnavailable: (Code.UNAVAILABLE, "ADMIN_UNAVAILABLE"),
     errors.ReplicasUnavailable: (Code.UNAVAILABLE, "REPLICAS_UNAVAILABLE"),
     errors.Busy: (Code.RESOURCE_EXHAUSTED, "MODEL_SERVERS_BUSY"),
+    errors.StreamBroken: (Code.UNAVAILABLE, "STREAM_BROKEN"),
+    errors.Revised: (Code.ABORTED, "TEXT_REVISED"),
     errors.CellError: (Code.UNKNOWN, "CELL_ERROR"),
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -49,7 +50,15 @@ class CallError(Exception):
 class Caller(Protocol):
     """Calls a method of SaxService; raises CallError."""
 
-    async def __call__(self, method: str, request: dict[str, Any], *, timeout_s: float | None = None) -> Any: ...
+    async def __call__(self, method: str, request: dict[str, Any], *, timeout_s: float | None = None) -> Any:
+        """The answer; of a method that streams, the list of all messages."""
+        ...
+
+    def stream(
+        self, method: str, request: dict[str, Any], *, timeout_s: float | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """The messages of a method that streams, as they come."""
+        ...
 
 
 class GrpcCaller:
@@ -59,7 +68,7 @@ class GrpcCaller:
         self._calls: dict[str, Any] = {
             method.name: (
                 GetMessageClass(method.input_type),
-                channel.unary_unary(
+                (channel.unary_stream if method.server_streaming else channel.unary_unary)(
                     f"/{SERVICE.full_name}/{method.name}",
                     request_serializer=lambda message: message.SerializeToString(),
                     response_deserializer=GetMessageClass(method.output_type).FromString,
@@ -69,12 +78,27 @@ class GrpcCaller:
         }
 
     async def __call__(self, method: str, request: dict[str, Any], *, timeout_s: float | None = None) -> Any:
+        if SERVICE.methods_by_name[method].server_streaming:
+            return [message async for message in self.stream(method, request, timeout_s=timeout_s)]
         message_class, call = self._calls[method]
         try:
             response = await call(json_format.ParseDict(request, message_class()), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise _from_grpc(error) from error
         return _as_dict(response)
+
+    async def stream(
+        self, method: str, request: dict[str, Any], *, timeout_s: float | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        message_class, call = self._calls[method]
+        messages = call(json_format.ParseDict(request, message_class()), timeout=timeout_s)
+        try:
+            async for message in messages:
+                yield _as_dict(message)
+        except grpc.aio.AioRpcError as error:
+            raise _from_grpc(error) from error
+        finally:
+            messages.cancel()
 
 
 class HttpCaller:
@@ -87,23 +111,37 @@ class HttpCaller:
 
     async def __call__(self, method: str, request: dict[str, Any], *, timeout_s: float | None = None) -> Any:
         descriptor = SERVICE.methods_by_name[method]
-        rule = http_rules(descriptor)[self._rule]
+        if descriptor.server_streaming:
+            return [message async for message in self.stream(method, request, timeout_s=timeout_s)]
+        async with self._send(descriptor, request, timeout_s) as response:
+            payload = orjson.loads(await response.read())
+            assert response.content_type == "application/json"
+        if response.status != 200:
+            raise _from_http(payload, response.status)
+        return _from_rule(descriptor, http_rules(descriptor)[self._rule], payload)
+
+    async def stream(
+        self, method: str, request: dict[str, Any], *, timeout_s: float | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        async with self._send(SERVICE.methods_by_name[method], request, timeout_s) as response:
+            if response.status != 200:
+                raise _from_http(orjson.loads(await response.read()), response.status)
+            assert response.content_type == "application/x-ndjson"
+            async for line in response.content:
+                message = orjson.loads(line)
+                if "error" in message:
+                    raise _from_http(message, message["error"]["code"])
+                yield message
+
+    def _send(self, method: MethodDescriptor, request: dict[str, Any], timeout_s: float | None) -> Any:
+        rule = http_rules(method)[self._rule]
         verb, path, fields = _expand(rule, request)
         headers = {"Content-Type": "application/json"}
         if timeout_s is not None:
             headers["X-Request-Timeout"] = str(timeout_s)
         if rule.body:
-            sending = self._session.request(verb, self._address + path, data=orjson.dumps(fields), headers=headers)
-        else:
-            sending = self._session.request(verb, self._address + path, params=fields, headers=headers)
-        async with sending as response:
-            payload = orjson.loads(await response.read())
-            assert response.content_type == "application/json"
-        if response.status != 200:
-            error = payload["error"]
-            assert error["code"] == response.status
-            raise CallError(error["status"], error["message"], error["details"])
-        return _from_rule(descriptor, rule, payload)
+            return self._session.request(verb, self._address + path, data=orjson.dumps(fields), headers=headers)
+        return self._session.request(verb, self._address + path, params=fields, headers=headers)
 
 
 async def active_replicas(call: Caller, model: str, wanted: int) -> dict[str, Any]:
@@ -142,6 +180,13 @@ def _from_rule(method: MethodDescriptor, rule: http_pb2.HttpRule, payload: Any) 
         assert field.message_type is not None
         payload = [dict(zip(field.message_type.fields_by_name, row, strict=True)) for row in payload]
     return {rule.response_body: payload}
+
+
+def _from_http(payload: Any, status: int) -> CallError:
+    error = payload["error"]
+    assert list(payload) == ["error"]
+    assert error["code"] == status
+    return CallError(error["status"], error["message"], error["details"])
 
 
 def _from_grpc(error: grpc.aio.AioRpcError) -> CallError:

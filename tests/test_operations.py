@@ -195,6 +195,37 @@ async def test_generate_with_an_impossible_extra_input(call: Caller, published: 
     assert caught.value.fields == [field]
 
 
+def joined(messages: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    """Text and score of each sample of a stream."""
+    samples: dict[int, tuple[str, float]] = {}
+    for message in messages:
+        for sample, item in enumerate(message["results"]):
+            text, score = samples.get(sample, ("", 0.0))
+            samples[sample] = (text[: item["prefix_len"]] + item["text"], score + sum(item["scores"]))
+    return list(samples.values())
+
+
+@pytest.mark.parametrize("increments", [False, True])
+async def test_generate_stream(call: Caller, published: str, increments: bool) -> None:  # noqa: FBT001 - a parameter
+    """What a stream adds up to is what generate returns: the same texts, the same scores."""
+    request = {"model": published, "query": QUERY, "extra_inputs": {"temperature": 0.5}}
+    whole = (await call("Generate", request))["results"]
+    messages = await call("GenerateStream", {**request, "increments": increments})
+    samples = sorted(joined(messages), key=lambda sample: -sample[1])
+    assert [text for text, _ in samples] == [result["text"] for result in whole]
+    assert [score for _, score in samples] == pytest.approx([result["score"] for result in whole])
+    assert len(messages) > 1
+    texts = ["".join(item["text"] for item in sample) for sample in zip(*(m["results"] for m in messages), strict=True)]
+    assert sorted(texts) == sorted(text for text, _ in samples)
+
+
+async def test_generate_stream_refused(call: Caller, published: str) -> None:
+    """What the model refuses before the first message is the call's own error."""
+    with pytest.raises(CallError, match="not_an_input") as caught:
+        await call("GenerateStream", {"model": published, "query": QUERY, "extra_inputs": {"not_an_input": 1}})
+    assert (caught.value.code, caught.value.reason) == ("INVALID_ARGUMENT", "REFUSED_BY_CELL")
+
+
 REQUESTS: dict[str, dict[str, Any]] = {
     "Publish": definition("/sax/test/none"),
     "Update": definition("/sax/test/none"),
@@ -202,11 +233,12 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "ListAll": {"sax_cell": "/sax/test"},
     "ListCell": {"model": "/sax/test/none"},
     "Generate": {"model": "/sax/test/none", "query": QUERY},
+    "GenerateStream": {"model": "/sax/test/none", "query": QUERY},
 }
 """A valid request for each method, about a model that is not published."""
 
 
-@pytest.mark.parametrize("method", ["Update", "Unpublish", "ListCell", "Generate"])
+@pytest.mark.parametrize("method", ["Update", "Unpublish", "ListCell", "Generate", "GenerateStream"])
 async def test_model_not_published(call: Caller, method: str) -> None:
     """A model that is not published is NOT_FOUND, and named."""
     with pytest.raises(CallError) as caught:

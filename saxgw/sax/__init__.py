@@ -1,6 +1,6 @@
 """A client for Saxml cells, on grpc.aio: `async with connect(root) as sax: await sax.generate(model, text)`."""
 
-from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient
+from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, StreamItem
 from saxgw.sax.client import CellClient, connect
 from saxgw.sax.errors import (
     AdminUnavailable,
@@ -12,7 +12,9 @@ from saxgw.sax.errors import (
     ModelExists,
     ModelNotFound,
     ReplicasUnavailable,
+    Revised,
     SaxError,
+    StreamBroken,
 )
 from saxgw.sax.names import parse_cell, parse_model
 
@@ -29,9 +31,12 @@ __all__ = [
     "ModelExists",
     "ModelNotFound",
     "ReplicasUnavailable",
+    "Revised",
     "Sample",
     "SaxClient",
     "SaxError",
+    "StreamBroken",
+    "StreamItem",
     "connect",
     "parse_cell",
     "parse_model",

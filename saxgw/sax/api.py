@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,6 +22,20 @@ class Sample(NamedTuple):
 
     score: float
     """How likely the model finds it: normally the sum of log-probabilities, so higher is better."""
+
+
+class StreamItem(NamedTuple):
+    """What one step of a stream changes about one sample."""
+
+    text: str
+    """The new text."""
+
+    prefix_len: int
+    """How many code points of the sample's text so far to keep before adding `text`: `text[:prefix_len] + new`. It is
+    less than all of it if the model server takes something back."""
+
+    scores: Sequence[float]
+    """Log-probabilities of this step; those of all steps add up to the sample's score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,28 @@ class SaxClient(Protocol):
             InvalidArgument: the model refuses the text or an extra input.
             ReplicasUnavailable: no model server was ready or reachable in time.
             Busy: the model servers had as many requests as they take for all that time.
+        """
+        ...
+
+    def generate_stream(
+        self, model: str, text: str, extra_inputs: ExtraInputs | None = None, *, increments: bool = False
+    ) -> AsyncGenerator[list[StreamItem]]:
+        """Continues a text and yields what there is as it comes: at each step an item for each sample.
+
+        A sample is known by its place. Leave the generator with aclose(), best by contextlib.aclosing(), which cancels
+        the call. Nothing is sent to another model server once the first step is there.
+
+        Args:
+            model: name of the model.
+            text: the text to continue.
+            extra_inputs: values that override the model's defaults.
+            increments: only ever add text, so that the texts of a sample, joined, are what generate() returns for it;
+                an incomplete character at the end is held back until it is complete.
+
+        Raises:
+            ModelNotFound, InvalidArgument, ReplicasUnavailable, Busy: as generate(), before the first step.
+            StreamBroken: the model server went away in the middle of the stream.
+            Revised: with `increments`, the model took back text that was yielded.
         """
         ...
 

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
 
 import grpc.aio
 
 from saxgw.sax.admin import Admin
-from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient
+from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, StreamItem
 from saxgw.sax.channels import Channels
 from saxgw.sax.errors import AdminUnavailable, Busy, InvalidArgument, ReplicasUnavailable, SaxError
+from saxgw.sax.increments import Increments
 from saxgw.sax.names import cell_of, check_checkpoint, check_model_path, parse_cell, parse_model
 from saxgw.sax.replicas import ReplicaSet
 from saxgw.sax.root import Root
-from saxgw.sax.status import data_error, status_of
+from saxgw.sax.status import data_error, status_of, stream_error
 from saxgw.sax.wire import admin_pb2, common_pb2, lm_pb2, modelet_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from saxgw.sax.status import Status
     from saxgw.sax.wire.lm_pb2_grpc import LMServiceAsyncStub
 
 _Response = TypeVar("_Response")
+_Stream: TypeAlias = "grpc.aio.UnaryStreamCall[lm_pb2.GenerateRequest, lm_pb2.GenerateStreamResponse]"
 
 _STATUS_TIMEOUT_S: Final = 2.0
 """How long a model server is given to tell whether it has loaded a model."""
@@ -145,17 +148,35 @@ class CellClient(SaxClient):
         )
 
     async def generate(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[Sample]:
-        if model not in self._replicas:
-            model = parse_model(model)
-        request = lm_pb2.GenerateRequest(model_key=model, text=text)
-        if extra_inputs:
-            _fill(request.extra_inputs, extra_inputs)
-        response = await self._ask(model, request, lambda lm: lm.Generate(request))
+        request = self._generate_request(model, text, extra_inputs)
+        response = await self._ask(request, lambda lm: lm.Generate(request))
         samples = [Sample(entry.text, entry.score) for entry in response.texts]
         # Servers of vLLM models add one empty entry to what they generated (Sax protocol §5.6).
         if len(samples) > 1 and samples[-1] == ("", 0.0):
             samples.pop()
         return samples
+
+    async def generate_stream(
+        self, model: str, text: str, extra_inputs: ExtraInputs | None = None, *, increments: bool = False
+    ) -> AsyncGenerator[list[StreamItem]]:
+        request = self._generate_request(model, text, extra_inputs)
+        only_adds = Increments() if increments else None
+        (call, response), free = await self._take(request, lambda lm: _begin(lm.GenerateStream(request)))
+        try:
+            while response is not None:
+                items = [
+                    StreamItem(item.text, item.prefix_len, item.scores or (item.score,)) for item in response.items
+                ]
+                yield items if only_adds is None else only_adds.add(items)
+                try:
+                    response = await _read(call)
+                except grpc.aio.AioRpcError as error:
+                    raise stream_error(status_of(error), request.model_key) from error
+            if only_adds is not None and (rest := only_adds.rest()):
+                yield rest
+        finally:
+            call.cancel()
+            free()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -165,18 +186,34 @@ class CellClient(SaxClient):
             await admin.aclose()
         await self._channels.aclose()
 
+    def _generate_request(self, model: str, text: str, extra_inputs: ExtraInputs | None) -> lm_pb2.GenerateRequest:
+        if model not in self._replicas:
+            model = parse_model(model)
+        request = lm_pb2.GenerateRequest(model_key=model, text=text)
+        if extra_inputs:
+            _fill(request.extra_inputs, extra_inputs)
+        return request
+
     async def _ask(
-        self,
-        model: str,
-        request: lm_pb2.GenerateRequest,
-        rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]],
+        self, request: lm_pb2.GenerateRequest, rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]]
     ) -> _Response:
+        """Sends a request as _take() does, and returns the answer once it is complete."""
+        response, free = await self._take(request, rpc)
+        free()
+        return response
+
+    async def _take(
+        self, request: lm_pb2.GenerateRequest, rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]]
+    ) -> tuple[_Response, Callable[[], None]]:
         """Sends a request to one replica after another until one takes it, for as long as replica_wait_s allows.
+
+        Returns what `rpc` returned, and what to call when the replica is done with the request.
 
         The time runs from the first obstacle, so that a request whose replica dies under it is sent to another,
         however long it had been there. No deadline goes with it: one that passes in a model server's queue costs the
         server a slot for ever (Sax protocol §5.7).
         """
+        model = request.model_key
         until: float | None = None
         status: Status | None = None
         while True:
@@ -194,17 +231,18 @@ class CellClient(SaxClient):
                 status = status_of(error)
                 if not status.retry_elsewhere:
                     replicas.answered(replica)  # whatever it said: it is there and takes requests
+                    replicas.done(replica)
                     raise data_error(status, model, request.ByteSize()) from error
                 replicas.failed(replica, busy=status.busy)
+                replicas.done(replica)
                 until = until or self._give_up_time()
-            except asyncio.CancelledError:
+            except BaseException:  # the caller has left
                 replicas.abandoned(replica)
+                replicas.done(replica)
                 raise
             else:
                 replicas.answered(replica)
-                return response
-            finally:
-                replicas.done(replica)
+                return response, partial(replicas.done, replica)
 
     def _give_up_time(self) -> float:
         return asyncio.get_running_loop().time() + self._replica_wait_s
@@ -256,6 +294,21 @@ class CellClient(SaxClient):
                 cell, self._root, self._channels, timeout_s=self._admin_timeout_s, known=self._admins
             )
         return admin
+
+
+async def _begin(call: _Stream) -> tuple[_Stream, lm_pb2.GenerateStreamResponse | None]:
+    """Waits for the first message of a stream, up to which all errors are as good as those of a unary call."""
+    try:
+        return call, await _read(call)
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+
+
+async def _read(call: _Stream) -> lm_pb2.GenerateStreamResponse | None:
+    """The next message of a stream, or None at its end."""
+    message = await call.read()
+    return message if isinstance(message, lm_pb2.GenerateStreamResponse) else None
 
 
 def _check_definition(model: str, model_path: str, checkpoint: str, replicas: int) -> str:

@@ -9,6 +9,8 @@
     ├── AdminUnavailable      the admin has never run, or cannot be reached, or asks to come back later
     ├── ReplicasUnavailable   published, but no model server was ready or reachable in time
     ├── Busy                  all model servers that were asked are at their limit
+    ├── StreamBroken          a model server went away in the middle of a stream
+    ├── Revised               a stream that only adds has lost its model's consent: the model took text back
     └── CellError             any other answer of the cell; its gRPC code is in `code`
 
 The message of each says what is wrong and what to do, for the person who made the call.
@@ -56,6 +58,14 @@ class ReplicasUnavailable(SaxError):
 
 class Busy(SaxError):
     """Every model server that was asked has as many requests as it takes; trying again later may succeed."""
+
+
+class StreamBroken(SaxError):
+    """The stream of a model server ended in the middle; what has come of it until then is good."""
+
+
+class Revised(SaxError):
+    """The model took back text of a stream that was asked to only ever add."""
 
 
 class CellError(SaxError):

@@ -15,6 +15,7 @@ from saxgw.sax.errors import (
     ModelExists,
     ModelNotFound,
     SaxError,
+    StreamBroken,
 )
 
 Code: Final = grpc.StatusCode
@@ -131,6 +132,13 @@ def data_error(status: Status, model: str, request_bytes: int) -> SaxError:
             of_request = request_bytes > int(size["limit_bytes"]) and not size["ours"]
             return _too_large(f"a model server of {model}", size, of_request=of_request)
     return CellError(code, f"a model server of {model} answered {code.name}: {_first_line(words)}")
+
+
+def stream_error(status: Status, model: str) -> SaxError:
+    """Returns the error that the end of a model server's stream is, if some of it has come."""
+    if status.retry_elsewhere or status.code is Code.DEADLINE_EXCEEDED:
+        return StreamBroken(f"a model server of {model} went away in the middle of its answer; ask again")
+    return data_error(status, model, 0)
 
 
 def _too_large(server: str, size: re.Match[str], *, of_request: bool) -> SaxError:
