@@ -112,6 +112,7 @@ def status_of(error: Exception) -> RpcError:
 _STATUS: Final[dict[type[Exception], tuple[Code, str]]] = {
     errors.InvalidName: (Code.INVALID_ARGUMENT, "INVALID_NAME"),
     errors.InvalidArgument: (Code.INVALID_ARGUMENT, "REFUSED_BY_CELL"),
+    errors.RootUnavailable: (Code.UNAVAILABLE, "SAX_ROOT_UNAVAILABLE"),
     errors.CellNotFound: (Code.NOT_FOUND, "CELL_NOT_FOUND"),
     errors.ModelNotFound: (Code.NOT_FOUND, "MODEL_NOT_FOUND"),
     errors.ModelExists: (Code.ALREADY_EXISTS, "MODEL_EXISTS"),
@@ -124,7 +125,7 @@ _STATUS: Final[dict[type[Exception], tuple[Code, str]]] = {
 }
 
 
-_PASSING: Final = (errors.AdminUnavailable, errors.ReplicasUnavailable, errors.Busy)
+_PASSING: Final = (errors.RootUnavailable, errors.AdminUnavailable, errors.ReplicasUnavailable, errors.Busy)
 """What may be over soon, so that the same call may succeed later."""
 
 

@@ -1,6 +1,6 @@
 """A client for Saxml cells, on grpc.aio: `async with connect(root) as sax: await sax.generate(model, text)`."""
 
-from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, StreamItem
+from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, ServerStats, ServerType, StreamItem
 from saxgw.sax.client import CellClient, connect
 from saxgw.sax.errors import (
     AdminUnavailable,
@@ -13,6 +13,7 @@ from saxgw.sax.errors import (
     ModelNotFound,
     ReplicasUnavailable,
     Revised,
+    RootUnavailable,
     SaxError,
     StreamBroken,
 )
@@ -32,9 +33,12 @@ __all__ = [
     "ModelNotFound",
     "ReplicasUnavailable",
     "Revised",
+    "RootUnavailable",
     "Sample",
     "SaxClient",
     "SaxError",
+    "ServerStats",
+    "ServerType",
     "StreamBroken",
     "StreamItem",
     "connect",

@@ -34,6 +34,9 @@ _WATCH_S: Final = 300.0
 """Time limit of one WatchLoc. An admin whose host has vanished is noticed after it; a short one would cost the admin
 memory each time (Sax protocol §9.1.13)."""
 
+_WAIT_S: Final = 300.0
+"""The same for one WaitForReady."""
+
 
 class Admin:
     """The admin server of one cell. Connects when first asked, and again when the connection breaks.
@@ -105,6 +108,31 @@ class Admin:
                 self._connection.drop()  # the admin's host may have vanished
                 return None
             raise admin_error(status, self._cell, request.model_id) from error
+
+    async def stats(self, model: str | None) -> admin_pb2.StatsResponse:
+        """Counts the model servers of a model, or of the cell. Raises ModelNotFound if the model is not published."""
+        return await self._read(lambda admin: admin.Stats, admin_pb2.StatsRequest(model_id=model or ""), model)
+
+    async def wait_for_ready(self, model: str, replicas: int) -> bool:
+        """Waits until the admin counts so many replicas as loaded; False if the wait ended for another reason.
+
+        That is so if the connection breaks, if the model is unpublished or if some minutes pass: ask again, and the
+        admin says what has become of it. Raises ModelNotFound if the model is not published.
+        """
+        request = admin_pb2.WaitForReadyRequest(model_id=model, num_replicas=replicas)
+        try:
+            await self._call(lambda admin: admin.WaitForReady, request, self._loop.time() + _WAIT_S)
+        except grpc.aio.AioRpcError as error:
+            status = status_of(error)
+            match status.code:
+                case grpc.StatusCode.DEADLINE_EXCEEDED:
+                    self._connection.drop()  # the admin's host may have vanished
+                case grpc.StatusCode.CANCELLED | grpc.StatusCode.UNAVAILABLE:
+                    pass
+                case _:
+                    raise admin_error(status, self._cell, model) from error
+            return False
+        return True
 
     async def aclose(self) -> None:
         """Ends a search for the admin. Its channel is closed with Channels."""

@@ -60,6 +60,31 @@ class ModelDetail:
     overrides: Mapping[str, str]
     """Settings of the model's class by name, as given to publish; values are JSON text."""
 
+    methods: tuple[str, ...]
+    """What its model servers can do with it, such as "lm.generate", sorted; none until one has told the admin, which
+    may take ten seconds from when it has loaded the model. Names that are no Sax method may be among them."""
+
+
+class ServerType(NamedTuple):
+    """A kind of model servers; its names are those of Sax's enums, or the number of a value that is newer than this."""
+
+    chip_type: str
+    """The accelerators, such as "CHIP_TYPE_TPU_V5E"."""
+
+    chip_topology: str
+    """How they are arranged, such as "CHIP_TOPOLOGY_2X2"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStats:
+    """How many model servers there are, in a cell or for one model."""
+
+    by_type: Mapping[ServerType, int]
+    """Number of servers by kind, sorted by its names."""
+
+    by_model_path: Mapping[str, int]
+    """Number of servers that know each class of models, by its registry name, sorted."""
+
 
 class SaxClient(Protocol):
     """A client for the cells under one SAX_ROOT.
@@ -119,6 +144,48 @@ class SaxClient(Protocol):
         """Returns what the cell tells about a model. Raises ModelNotFound if it is not published."""
         ...
 
+    async def wait_for_ready(self, model: str, replicas: int = 1) -> None:
+        """Waits until so many model servers have loaded a model, which for some models takes hours.
+
+        It has no time limit: cancel it to leave. It asks the admin, and then the model servers that the admin names,
+        because Google's admin goes on counting a model server that has quickly restarted and has lost the model (Sax
+        protocol §4.7). If they deny it, it looks again every two seconds or sooner. A model that is published anew
+        meanwhile is waited for under its new definition.
+
+        Once it waits, it outlasts an admin that restarts or is away.
+
+        Args:
+            model: name of the model.
+            replicas: how many model servers; 0 is none, so that only the model's being published is checked. Nothing
+                makes the cell load more replicas than were asked for in publish or update.
+
+        Raises:
+            ModelNotFound: it is not published, or is unpublished meanwhile.
+            CellNotFound: there is no such cell, or it is removed meanwhile.
+            AdminUnavailable: the admin was out of reach from the beginning.
+            InvalidArgument: `replicas` is negative or too large.
+        """
+        ...
+
+    async def stats(self, name: str) -> ServerStats:
+        """Counts model servers, loaded or not: all of a cell, or those that one model is assigned to.
+
+        Args:
+            name: name of the cell or of the model.
+
+        Raises:
+            ModelNotFound: the model is not published.
+        """
+        ...
+
+    async def list_cells(self) -> list[str]:
+        """Returns the full names of the cells under SAX_ROOT, sorted. Whether they have an admin is not looked at.
+
+        Raises:
+            RootUnavailable: SAX_ROOT is missing, forbidden or out of reach.
+        """
+        ...
+
     async def generate(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[Sample]:
         """Continues a text. Returns the model's samples in the model server's order, normally best first.
 
@@ -152,6 +219,43 @@ class SaxClient(Protocol):
             ModelNotFound, InvalidArgument, ReplicasUnavailable, Busy: as generate(), before the first step.
             StreamBroken: the model server went away in the middle of the stream.
             Revised: with `increments`, the model took back text that was yielded.
+        """
+        ...
+
+    async def score(
+        self, model: str, prefix: str, suffixes: Sequence[str], extra_inputs: ExtraInputs | None = None
+    ) -> list[float]:
+        """Tells how likely a model finds texts: natural logarithms of their probabilities, normally.
+
+            [late, early] = await sax.score("/sax/test/lm2b", "The White Rabbit was", [" late", " early"])
+
+        The arguments stand as they are read, the prefix before what may follow it, which is also their order in the
+        official client. Time limits are those of generate.
+
+        Args:
+            model: name of the model.
+            prefix: what the texts follow; it is not scored itself. May be empty.
+            suffixes: the texts to score. Most of Google's model classes take one at most; an empty sequence is one
+                empty text.
+            extra_inputs: values of this request.
+
+        Returns:
+            One score for each suffix, in their order; models whose scores are vectors return all values in a row.
+
+        Raises:
+            ModelNotFound, InvalidArgument, ReplicasUnavailable, Busy: as generate does. A model that cannot score, or
+                not so many texts, may say so with CellError, too.
+        """
+        ...
+
+    async def embed(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[float]:
+        """Returns a vector that stands for what a text says; its length and its scale are the model's.
+
+        Time limits are those of generate.
+
+        Raises:
+            ModelNotFound, InvalidArgument, ReplicasUnavailable, Busy: as generate does. A model that cannot embed is
+                an InvalidArgument.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
@@ -10,27 +11,42 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
 import grpc.aio
 
 from saxgw.sax.admin import Admin
-from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, StreamItem
+from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, ServerStats, ServerType, StreamItem
+from saxgw.sax.backoff import pause_s
 from saxgw.sax.channels import Channels
 from saxgw.sax.errors import AdminUnavailable, Busy, InvalidArgument, ReplicasUnavailable, SaxError
 from saxgw.sax.increments import Increments
-from saxgw.sax.names import cell_of, check_checkpoint, check_model_path, parse_cell, parse_model
+from saxgw.sax.names import (
+    cell_of,
+    check_checkpoint,
+    check_model_path,
+    parse_cell,
+    parse_cell_or_model,
+    parse_model,
+)
 from saxgw.sax.replicas import ReplicaSet
 from saxgw.sax.root import Root
 from saxgw.sax.status import data_error, status_of, stream_error
 from saxgw.sax.wire import admin_pb2, common_pb2, lm_pb2, modelet_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+
+    from google.protobuf.descriptor import EnumDescriptor
 
     from saxgw.sax.status import Status
     from saxgw.sax.wire.lm_pb2_grpc import LMServiceAsyncStub
 
 _Response = TypeVar("_Response")
+_Request: TypeAlias = lm_pb2.GenerateRequest | lm_pb2.ScoreRequest | lm_pb2.EmbedRequest
 _Stream: TypeAlias = "grpc.aio.UnaryStreamCall[lm_pb2.GenerateRequest, lm_pb2.GenerateStreamResponse]"
 
 _STATUS_TIMEOUT_S: Final = 2.0
 """How long a model server is given to tell whether it has loaded a model."""
+
+_FIRST_LOOK_S: Final = 0.05
+_LONGEST_LOOK_S: Final = 2.0
+"""Pauses of wait_for_ready after the admin was away, or counted replicas that are not there."""
 
 _MAX_REPLICAS: Final = 2**31 - 1
 
@@ -52,9 +68,9 @@ def connect(
     Args:
         root: SAX_ROOT, the folder or bucket where the cells are: a path, or a URL such as gs://bucket/path, s3://,
             az:// or file://.
-        admin_timeout_s: time limit of publish, update, unpublish, list_models and describe, in seconds.
-        replica_wait_s: how long generate waits for a replica that takes the request, in seconds. It does not bound the
-            time that a replica then works.
+        admin_timeout_s: time limit of publish, update, unpublish, list_models, describe and stats, in seconds.
+        replica_wait_s: how long generate, score and embed wait for a replica that takes the request, in seconds. It
+            does not bound the time that a replica then works.
         idle_s: seconds after which an unused model is no longer watched and its channels are closed.
         max_message_bytes: size limit of answers.
 
@@ -145,7 +161,39 @@ class CellClient(SaxClient):
             max_replicas=published.model.requested_num_replicas,
             active_replicas=sum(loaded),
             overrides=dict(published.model.overrides),
+            methods=tuple(sorted(published.model.method_names)),
         )
+
+    async def wait_for_ready(self, model: str, replicas: int = 1) -> None:
+        model = parse_model(model)
+        _check_replicas(replicas)
+        await self._admin(cell_of(model)).published(model)
+        for looks in itertools.count(1):
+            try:
+                if await self._admin(cell_of(model)).wait_for_ready(model, replicas):
+                    detail = await self.describe(model)
+                    if detail.active_replicas >= replicas:
+                        return
+            except AdminUnavailable:
+                pass  # it was there, so it restarts
+            await asyncio.sleep(pause_s(looks, _FIRST_LOOK_S, _LONGEST_LOOK_S))
+
+    async def stats(self, name: str) -> ServerStats:
+        cell, model = parse_cell_or_model(name)
+        response = await self._admin(cell).stats(model)
+        by_type = {
+            ServerType(
+                _enum_name(admin_pb2.ModelServer.ChipType.DESCRIPTOR, stat.chip_type),
+                _enum_name(admin_pb2.ModelServer.ChipTopology.DESCRIPTOR, stat.chip_topology),
+            ): stat.num_replicas
+            for stat in response.model_server_type_stats
+        }
+        by_model_path = response.num_servers_by_servable_model_path
+        return ServerStats(by_type=dict(sorted(by_type.items())), by_model_path=dict(sorted(by_model_path.items())))
+
+    async def list_cells(self) -> list[str]:
+        self._check_open()
+        return await self._root.cells()
 
     async def generate(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[Sample]:
         request = self._generate_request(model, text, extra_inputs)
@@ -178,6 +226,24 @@ class CellClient(SaxClient):
             call.cancel()
             free()
 
+    async def score(
+        self, model: str, prefix: str, suffixes: Sequence[str], extra_inputs: ExtraInputs | None = None
+    ) -> list[float]:
+        if isinstance(suffixes, str):
+            raise TypeError("suffixes must be a sequence of texts, not one text")
+        request = lm_pb2.ScoreRequest(model_key=self._known(model), prefix=prefix, suffix=suffixes)
+        if extra_inputs:
+            _fill(request.extra_inputs, extra_inputs)
+        response = await self._ask(request, lambda lm: lm.Score(request))
+        return list(response.logp)
+
+    async def embed(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[float]:
+        request = lm_pb2.EmbedRequest(model_key=self._known(model), text=text)
+        if extra_inputs:
+            _fill(request.extra_inputs, extra_inputs)
+        response = await self._ask(request, lambda lm: lm.Embed(request))
+        return list(response.embedding)
+
     async def aclose(self) -> None:
         self._closed = True
         for replicas in list(self._replicas.values()):
@@ -187,23 +253,23 @@ class CellClient(SaxClient):
         await self._channels.aclose()
 
     def _generate_request(self, model: str, text: str, extra_inputs: ExtraInputs | None) -> lm_pb2.GenerateRequest:
-        if model not in self._replicas:
-            model = parse_model(model)
-        request = lm_pb2.GenerateRequest(model_key=model, text=text)
+        request = lm_pb2.GenerateRequest(model_key=self._known(model), text=text)
         if extra_inputs:
             _fill(request.extra_inputs, extra_inputs)
         return request
 
-    async def _ask(
-        self, request: lm_pb2.GenerateRequest, rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]]
-    ) -> _Response:
+    def _known(self, model: str) -> str:
+        """The full name of a model, which need not be looked at again if it is in use."""
+        return model if model in self._replicas else parse_model(model)
+
+    async def _ask(self, request: _Request, rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]]) -> _Response:
         """Sends a request as _take() does, and returns the answer once it is complete."""
         response, free = await self._take(request, rpc)
         free()
         return response
 
     async def _take(
-        self, request: lm_pb2.GenerateRequest, rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]]
+        self, request: _Request, rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]]
     ) -> tuple[_Response, Callable[[], None]]:
         """Sends a request to one replica after another until one takes it, for as long as replica_wait_s allows.
 
@@ -285,9 +351,12 @@ class CellClient(SaxClient):
         )
         return replicas
 
-    def _admin(self, cell: str) -> Admin:
+    def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this Sax client is closed")
+
+    def _admin(self, cell: str) -> Admin:
+        self._check_open()
         admin = self._admins.get(cell)
         if admin is None:
             admin = self._admins[cell] = Admin(
@@ -316,9 +385,18 @@ def _check_definition(model: str, model_path: str, checkpoint: str, replicas: in
     model = parse_model(model)
     check_model_path(model_path)
     check_checkpoint(checkpoint)
+    _check_replicas(replicas)
+    return model
+
+
+def _check_replicas(replicas: int) -> None:
     if not 0 <= replicas <= _MAX_REPLICAS:
         raise InvalidArgument(f"the number of replicas must be between 0 and {_MAX_REPLICAS}, got {replicas}")
-    return model
+
+
+def _enum_name(enum: EnumDescriptor, number: int) -> str:
+    value = enum.values_by_number.get(number)
+    return str(number) if value is None else value.name
 
 
 def _fill(message: common_pb2.ExtraInputs, extra_inputs: ExtraInputs) -> None:

@@ -2,6 +2,7 @@
 
     SaxError
     ├── InvalidName           a name, path, checkpoint or SAX_ROOT of an impossible form; nothing was sent
+    ├── RootUnavailable       SAX_ROOT itself is missing or cannot be read
     ├── InvalidArgument       the cell refused what was asked, with its words
     ├── CellNotFound          SAX_ROOT has no such cell
     ├── ModelNotFound         the admin says that the model is not published
@@ -30,6 +31,10 @@ class SaxError(Exception):
 
 class InvalidName(SaxError, ValueError):
     """A name, model path, checkpoint or SAX_ROOT is malformed. Nothing was sent to the cell."""
+
+
+class RootUnavailable(SaxError):
+    """SAX_ROOT, all of it, is missing, forbidden or out of reach, so nothing is known of its cells."""
 
 
 class InvalidArgument(SaxError):

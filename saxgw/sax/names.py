@@ -38,6 +38,22 @@ def parse_model(name: str) -> str:
     raise InvalidName(f'"{name}" is not the name of a model; write /sax/<cell>/<model>')
 
 
+def parse_cell_or_model(name: str) -> tuple[str, str | None]:
+    """Returns the full names of a cell and, if `name` is that of a model, the model; raises InvalidName for neither."""
+    match _parts(name):
+        case ["sax", _]:
+            return parse_cell(name), None
+        case ["sax", _, _]:
+            model = parse_model(name)
+            return cell_of(model), model
+    raise InvalidName(f'"{name}" names neither a cell nor a model; write /sax/<cell> or /sax/<cell>/<model>')
+
+
+def is_cell_name(part: str) -> bool:
+    """Whether /sax/`part` has the form of a cell's full name."""
+    return _PART.fullmatch(part) is not None
+
+
 def cell_of(model: str) -> str:
     """Returns the cell `/sax/<cell>` of a full model name, as parse_model returns it."""
     return model.rpartition("/")[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import re
 import stat
 from datetime import timedelta
@@ -17,7 +18,8 @@ from urllib.request import url2pathname
 
 from google.protobuf.message import DecodeError
 
-from saxgw.sax.errors import AdminUnavailable, CellNotFound, InvalidName
+from saxgw.sax.errors import AdminUnavailable, CellNotFound, InvalidName, RootUnavailable
+from saxgw.sax.names import is_cell_name
 from saxgw.sax.wire import admin_pb2
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 _NEVER_RAN: Final = "No admin server has been started for this Sax cell."
 """What stands in the location file of a cell that was created but never had an admin (Sax protocol §2.3)."""
+
+_HTTP_STATUS: Final = re.compile(r"status code: (\d{3})")
+"""How obstore tells, in words only, why a bucket was not listed."""
 
 _REQUEST_TIMEOUT: Final = timedelta(seconds=3)
 """Time limit of one request to a bucket, whose files are a few bytes."""
@@ -48,9 +53,16 @@ class Files(Protocol):
         """Whether there is such a folder; raises as read() does."""
         ...
 
+    def folders(self, name: str) -> list[str]:
+        """Returns the names of the folders in a folder, which may be missing.
+
+        Raises FileNotFoundError if SAX_ROOT itself is missing, and otherwise as read() does.
+        """
+        ...
+
 
 class Root:
-    """Finds the admins of cells.
+    """Finds cells and their admins.
 
     Args:
         url: a path, or a URL that obstore opens: gs://bucket/path, s3://, az:// or file://. Buckets take credentials
@@ -73,6 +85,30 @@ class Root:
         """
         # A thread, because a file may be on a network; obstore's own asyncio calls can crash an ending process.
         return await asyncio.to_thread(self._admin_address, cell)
+
+    async def cells(self) -> list[str]:
+        """Returns the full names of the cells that have a folder, sorted; other folders are passed over.
+
+        Raises:
+            RootUnavailable: SAX_ROOT is missing, forbidden or out of reach. In a bucket, where an empty folder is
+                none, one without any cell is not told from one that is missing, and has no cells.
+        """
+        return await asyncio.to_thread(self._cells)
+
+    def _cells(self) -> list[str]:
+        try:
+            names = self._files.folders("sax")
+        except FileNotFoundError as error:
+            raise RootUnavailable("SAX_ROOT does not exist; check how it is spelled, or create it") from error
+        except PermissionError as error:
+            raise RootUnavailable(
+                "SAX_ROOT may not be listed; give this process permission to list and read it"
+            ) from error
+        except OSError as error:
+            raise RootUnavailable(
+                "SAX_ROOT cannot be listed; check that its storage is reachable and has credentials"
+            ) from error
+        return [f"/sax/{name}" for name in sorted(names) if is_cell_name(name)]
 
     def _admin_address(self, cell: str) -> str:
         folder = cell.removeprefix("/")
@@ -155,6 +191,17 @@ class _Folder:
                 return False
             raise
 
+    def folders(self, name: str) -> list[str]:
+        try:
+            with os.scandir(self._path / name) as entries:
+                return [entry.name for entry in entries if entry.is_dir()]
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            if not self._path.is_dir():
+                raise FileNotFoundError(*error.args) from error
+            return []
+
 
 class _Bucket:
     def __init__(self, url: str) -> None:
@@ -191,3 +238,15 @@ class _Bucket:
         except FileNotFoundError:
             return False
         return True
+
+    def folders(self, name: str) -> list[str]:
+        try:
+            listed = self._store.list_with_delimiter(name)
+        except self._error as error:
+            match _HTTP_STATUS.search(str(error)):
+                case re.Match() as status if status[1] == "404":
+                    raise FileNotFoundError(str(error)) from error
+                case re.Match() as status if status[1] in ("401", "403"):
+                    raise PermissionError(str(error)) from error
+            raise OSError(str(error)) from error
+        return [folder.rpartition("/")[2] for folder in listed["common_prefixes"]]

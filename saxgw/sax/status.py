@@ -96,6 +96,9 @@ def admin_error(  # noqa: PLR0911 -- one for each meaning
     """
     code, words = status
     match code:
+        case Code.NOT_FOUND if model and words.startswith("model server "):
+            # What Stats says for a moment after one fell silent (Sax protocol §4.2).
+            return AdminUnavailable(f"the admin of {cell} is just taking a model server out; try again in a moment")
         case Code.NOT_FOUND if model:
             return ModelNotFound(f"{model} is not published; publish it first")
         case Code.ALREADY_EXISTS if model:

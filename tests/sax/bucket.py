@@ -1,9 +1,10 @@
-"""A bucket on loopback: as much of Google Cloud Storage's XML interface as reading takes."""
+"""A bucket on loopback: as much of Google Cloud Storage's XML interface as reading and listing take."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from xml.sax.saxutils import escape
 
 from aiohttp import web
 
@@ -25,10 +26,27 @@ class Bucket:
             return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
         if self.broken:
             return web.Response(status=500)
+        if "list-type" in request.query:
+            return self._list(name, request.query["prefix"])
         if name not in self.objects:
             return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
         headers = {"ETag": '"1"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
         return web.Response(body=self.objects[name], headers=headers)
+
+    def _list(self, bucket: str, prefix: str) -> web.Response:
+        """The folders in a folder; a bucket without objects is none."""
+        if not any(name.startswith(f"{bucket}/") for name in self.objects):
+            return web.Response(status=404, text="<Error><Code>NoSuchBucket</Code></Error>")
+        folder = f"{bucket}/{prefix}"
+        below = (name.removeprefix(folder) for name in self.objects if name.startswith(folder))
+        names = sorted({name.partition("/")[0] for name in below if "/" in name})
+        found = "".join(
+            f"<CommonPrefixes><Prefix>{escape(f'{prefix}{name}/')}</Prefix></CommonPrefixes>" for name in names
+        )
+        return web.Response(
+            text=f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>",
+            content_type="application/xml",
+        )
 
 
 @asynccontextmanager

@@ -129,6 +129,8 @@ class ScriptedAdmin(Scripted):
             "Unpublish": answer(admin_pb2.UnpublishResponse()),
             "List": self._list,
             "WatchLoc": self._watch,
+            "WaitForReady": self._wait_for_ready,
+            "Stats": self._stats,
         }
 
     def serve(self, *addresses: str, model: str = MODEL, replicas: int | None = None) -> None:
@@ -159,6 +161,17 @@ class ScriptedAdmin(Scripted):
         news = await self.news.get()
         return news if isinstance(news, admin_pb2.WatchLocResponse) else await news(request, context)
 
+    async def _wait_for_ready(self, request: admin_pb2.WaitForReadyRequest, context: Context) -> Any:
+        """All replicas are ready from the beginning."""
+        await self._must_be_published(request.model_id, context)
+        return admin_pb2.WaitForReadyResponse()
+
+    async def _stats(self, request: admin_pb2.StatsRequest, context: Context) -> admin_pb2.StatsResponse:
+        """There are no model servers."""
+        if request.model_id:
+            await self._must_be_published(request.model_id, context)
+        return admin_pb2.StatsResponse()
+
     async def _must_be_published(self, model: str, context: Context) -> None:
         if model not in self.published:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"model {model} not found")
@@ -174,10 +187,18 @@ class ScriptedModelServer(Scripted):
 
     def __init__(self) -> None:
         super().__init__()
-        self.always = {"Generate": self._repeat, "GetStatus": answer(status(common_pb2.LOADED))}
+        self.always = {
+            "Generate": self._repeat,
+            "Score": self._score,
+            "Embed": answer(lm_pb2.EmbedResponse(embedding=[0.6, -0.8])),
+            "GetStatus": answer(status(common_pb2.LOADED)),
+        }
 
     async def _repeat(self, request: lm_pb2.GenerateRequest, _: Context) -> lm_pb2.GenerateResponse:
         return lm_pb2.GenerateResponse(texts=[lm_pb2.DecodedText(text=request.text, score=-0.5)])
+
+    async def _score(self, request: lm_pb2.ScoreRequest, _: Context) -> lm_pb2.ScoreResponse:
+        return lm_pb2.ScoreResponse(logp=[-float(len(suffix)) for suffix in request.suffix or [""]])
 
 
 def status(status: common_pb2.ModelStatus.ValueType, model: str = MODEL) -> modelet_pb2.GetStatusResponse:

@@ -20,6 +20,7 @@ from saxgw.sax import (
     ModelDetail,
     ModelExists,
     ModelNotFound,
+    ServerStats,
     connect,
 )
 from saxgw.sax.wire import admin_pb2, common_pb2
@@ -43,10 +44,16 @@ WRITES: dict[str, Operation] = {
 READS: dict[str, Operation] = {
     "list_models": lambda sax: sax.list_models(CELL),
     "describe": lambda sax: sax.describe(MODEL),
+    "stats of a cell": lambda sax: sax.stats(CELL),
+    "stats of a model": lambda sax: sax.stats(MODEL),
 }
 
 every_write = pytest.mark.parametrize("rpc", WRITES)
-every_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
+every_read = pytest.mark.parametrize(
+    ("rpc", "read"),
+    [("Stats" if name.startswith("stats") else "List", read) for name, read in READS.items()],
+    ids=READS,
+)
 every_operation = pytest.mark.parametrize("operation", [*WRITES.values(), *READS.values()], ids=[*WRITES, *READS])
 
 
@@ -108,7 +115,7 @@ async def test_refusals_as_googles_admin_spells_them(
 
 
 async def test_updating_or_describing_a_model_that_is_not_published(cell: ScriptedCell, sax: CellClient) -> None:
-    for operation in (WRITES["Update"], READS["describe"]):
+    for operation in (WRITES["Update"], READS["describe"], READS["stats of a model"]):
         with pytest.raises(ModelNotFound, match="/sax/test/lm is not published"):
             await operation(sax)
     cell.admin.script["List"].append(answer(admin_pb2.ListResponse()))
@@ -218,6 +225,7 @@ async def test_describe_counts_the_servers_that_have_loaded_the_model(cell: Scri
     servers[4].always["GetStatus"] = refuse(Code.INTERNAL, "no")
     cell.admin.publish(*(server.address for server in servers), servers[0].address, UNREACHABLE, replicas=7)
     cell.admin.published[MODEL].model.overrides.update({"BATCH_SIZE": "1"})
+    cell.admin.published[MODEL].model.method_names[:] = ["lm.score", "lm.generate"]
     assert await sax.describe("sax/test/lm") == ModelDetail(
         model=MODEL,
         model_path="a.B",
@@ -225,6 +233,7 @@ async def test_describe_counts_the_servers_that_have_loaded_the_model(cell: Scri
         max_replicas=7,
         active_replicas=1,
         overrides={"BATCH_SIZE": "1"},
+        methods=("lm.generate", "lm.score"),
     )
 
 
@@ -236,6 +245,54 @@ async def test_a_frozen_model_server_holds_a_description_up_for_a_moment_only(
     server.always["GetStatus"] = Hold()
     cell.admin.publish(server.address)
     assert (await sax.describe(MODEL)).active_replicas == 0
+
+
+# Counting servers.
+
+
+@pytest.mark.parametrize(("name", "sent"), [("sax/test", ""), ("sax/test/lm", MODEL)])
+async def test_stats(cell: ScriptedCell, sax: CellClient, name: str, sent: str) -> None:
+    specs = admin_pb2.ModelServer
+    counts = [
+        (specs.CHIP_TYPE_TPU_V5E, specs.CHIP_TOPOLOGY_4X4, 3),
+        (specs.CHIP_TYPE_CPU, specs.CHIP_TOPOLOGY_1, 2),
+        (specs.CHIP_TYPE_TPU_V5E, specs.CHIP_TOPOLOGY_2X2, 1),
+    ]
+    stats = [
+        admin_pb2.ModelServerTypeStat(chip_type=chip, chip_topology=topology, num_replicas=count)
+        for chip, topology, count in counts
+    ]
+    newer = admin_pb2.ModelServerTypeStat.FromString(bytes.fromhex("086310e3071804"))  # chip 99 in topology 995
+    response = admin_pb2.StatsResponse(
+        model_server_type_stats=[*stats, newer], num_servers_by_servable_model_path={"b.C": 2, "a.B": 6}
+    )
+    cell.admin.script["Stats"].append(answer(response))
+    found = await sax.stats(name)
+    assert list(found.by_type.items()) == [
+        (("99", "995"), 4),
+        (("CHIP_TYPE_CPU", "CHIP_TOPOLOGY_1"), 2),
+        (("CHIP_TYPE_TPU_V5E", "CHIP_TOPOLOGY_2X2"), 1),
+        (("CHIP_TYPE_TPU_V5E", "CHIP_TOPOLOGY_4X4"), 3),
+    ]
+    assert list(found.by_model_path.items()) == [("a.B", 6), ("b.C", 2)]
+    assert cell.admin.requests["Stats"] == [admin_pb2.StatsRequest(model_id=sent)]
+
+
+async def test_stats_of_nothing(cell: ScriptedCell, sax: CellClient) -> None:
+    with pytest.raises(InvalidName, match="names neither a cell nor a model"):
+        await sax.stats("lm")
+    assert not cell.admin.requests
+    assert await sax.stats(CELL) == ServerStats(by_type={}, by_model_path={})
+
+
+async def test_stats_while_a_model_server_is_taken_out(cell: ScriptedCell, sax: CellClient) -> None:
+    """Google's admin then answers NOT_FOUND about the server, which says nothing of the model (§4.2)."""
+    cell.admin.publish()
+    words = wrapped("NotFound", "model server 10.0.0.1:14000 not found")
+    cell.admin.script["Stats"].append(refuse(Code.UNKNOWN, words))
+    with pytest.raises(AdminUnavailable) as raised:
+        await sax.stats(MODEL)
+    assert str(raised.value) == "the admin of /sax/test is just taking a model server out; try again in a moment"
 
 
 # An admin that is not there.
@@ -288,21 +345,21 @@ async def test_an_admin_that_moved_is_found(cell: ScriptedCell, sax: CellClient,
 
 @every_read
 async def test_a_question_is_asked_again_when_the_connection_breaks(
-    cell: ScriptedCell, sax: CellClient, read: Operation
+    cell: ScriptedCell, sax: CellClient, rpc: str, read: Operation
 ) -> None:
     cell.admin.publish()
-    cell.admin.script["List"].extend([refuse(Code.UNAVAILABLE, "going away")] * 2)
+    cell.admin.script[rpc].extend([refuse(Code.UNAVAILABLE, "going away")] * 2)
     await read(sax)
-    assert len(cell.admin.requests["List"]) == 3
+    assert len(cell.admin.requests[rpc]) == 3
 
 
 @every_read
-async def test_questions_are_not_asked_for_ever(cell: ScriptedCell, sax: CellClient, read: Operation) -> None:
-    cell.admin.always["List"] = refuse(Code.UNAVAILABLE, "going away")
+async def test_questions_are_not_asked_for_ever(cell: ScriptedCell, sax: CellClient, rpc: str, read: Operation) -> None:
+    cell.admin.always[rpc] = refuse(Code.UNAVAILABLE, "going away")
     with pytest.raises(AdminUnavailable) as raised:
         await read(sax)
     assert str(raised.value) == NOT_AVAILABLE
-    assert len(cell.admin.requests["List"]) == 3
+    assert len(cell.admin.requests[rpc]) == 3
 
 
 @every_write
@@ -336,11 +393,12 @@ async def test_a_write_without_an_answer_in_time(cell: ScriptedCell, rpc: str) -
     assert hold.deadline_s is not None
 
 
-async def test_a_read_without_an_answer_in_time(cell: ScriptedCell) -> None:
-    cell.admin.script["List"].append(Hold())
+@every_read
+async def test_a_read_without_an_answer_in_time(cell: ScriptedCell, rpc: str, read: Operation) -> None:
+    cell.admin.script[rpc].append(Hold())
     async with connect(cell.root, admin_timeout_s=0.3) as sax:
         with pytest.raises(AdminUnavailable, match="did not answer in time; try again later"):
-            await sax.list_models(CELL)
+            await read(sax)
 
 
 @pytest.mark.parametrize(

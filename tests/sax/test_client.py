@@ -66,7 +66,7 @@ async def test_a_closed_client_says_so(cell: ScriptedCell) -> None:
     async with connect(cell.root) as sax:
         wait = asyncio.create_task(sax.generate(MODEL, "x"))
         await cell.admin.called("WatchLoc", 1)
-    for call in (wait, sax.generate(MODEL, "x"), sax.list_models(CELL)):
+    for call in (wait, sax.generate(MODEL, "x"), sax.list_models(CELL), sax.list_cells()):
         with pytest.raises(RuntimeError, match="this Sax client is closed"):
             await call
 

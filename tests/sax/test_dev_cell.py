@@ -30,7 +30,9 @@ async def test_the_life_of_a_model(sax: CellClient) -> None:
     samples = await sax.generate(MODEL, "Alice was", {"temperature": 0.1, "per_example_max_decode_steps": 8})
     assert len(samples) == 2
     assert samples == sorted(samples, key=lambda sample: -sample.score)
-    assert await sax.describe(MODEL) == ModelDetail(MODEL, LM2B, "None", 1, 1, {"NUM_SAMPLES": "2"})
+    assert await sax.describe(MODEL) == ModelDetail(
+        MODEL, LM2B, "None", 1, 1, {"NUM_SAMPLES": "2"}, ("lm.generate", "lm.generate_stream", "lm.score")
+    )
 
     await sax.update(MODEL, LM2B, "None", 2)
     detail = await sax.describe(MODEL)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saxgw.sax import InvalidName, parse_cell, parse_model
-from saxgw.sax.names import cell_of, check_checkpoint, check_model_path
+from saxgw.sax.names import cell_of, check_checkpoint, check_model_path, parse_cell_or_model
 
 parts = st.from_regex(r"[a-z]+[a-z0-9_-]*", fullmatch=True)
 
@@ -19,6 +19,8 @@ def test_well_formed_names_come_back_with_their_leading_slash(cell: str, model: 
     assert parse_cell(f"{slash}sax/{cell}") == f"/sax/{cell}"
     assert parse_model(f"{slash}sax/{cell}/{model}") == f"/sax/{cell}/{model}"
     assert cell_of(f"/sax/{cell}/{model}") == f"/sax/{cell}"
+    assert parse_cell_or_model(f"{slash}sax/{cell}") == (f"/sax/{cell}", None)
+    assert parse_cell_or_model(f"{slash}sax/{cell}/{model}") == (f"/sax/{cell}", f"/sax/{cell}/{model}")
 
 
 @given(st.one_of(st.text(), st.from_regex(r"/?sax/[a-zA-Z0-9_./\n-]*")))
@@ -37,8 +39,16 @@ def test_anything_else_is_refused_and_quoted(name: str) -> None:
     ["", "/", "lm", "/sax", "/sax/", "//sax/test", "/sax/Test", "/sax/te.st", "/sax/1", "/sax/test\n", "/sax/tést"],
 )
 def test_malformed_cells(name: str) -> None:
-    with pytest.raises(InvalidName):
-        parse_cell(name)
+    for parse in (parse_cell, parse_cell_or_model):
+        with pytest.raises(InvalidName):
+            parse(name)
+
+
+@pytest.mark.parametrize("name", ["lm", "/sax", "/sax/test/lm/x", "/other/test"])
+def test_what_names_neither_a_cell_nor_a_model(name: str) -> None:
+    with pytest.raises(InvalidName) as raised:
+        parse_cell_or_model(name)
+    assert str(raised.value) == f'"{name}" names neither a cell nor a model; write /sax/<cell> or /sax/<cell>/<model>'
 
 
 @pytest.mark.parametrize("path", ["a", "saxml.server.pax.lm.params.lm_cloud.LmCloudSpmd2BTest", "A-b_c.1"])

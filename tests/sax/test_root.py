@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
-from saxgw.sax import AdminUnavailable, CellNotFound, InvalidName, connect
+from saxgw.sax import AdminUnavailable, CellNotFound, InvalidName, RootUnavailable, connect
 from saxgw.sax.root import Root
 from saxgw.sax.wire import admin_pb2
 from tests.sax.bucket import Bucket, serve_bucket
@@ -30,8 +30,8 @@ class Storage(Protocol):
 
     url: str
 
-    def create(self) -> None:
-        """Makes the cell, without a location file."""
+    def create(self, cell: str = "test") -> None:
+        """Makes a cell, without a location file."""
 
     def write(self, content: bytes) -> None:
         """Makes the cell with a location file."""
@@ -42,8 +42,8 @@ class FolderStorage:
         self.url = url
         self.folder = path / "sax" / "test"
 
-    def create(self) -> None:
-        self.folder.mkdir(parents=True)
+    def create(self, cell: str = "test") -> None:
+        (self.folder.parent / cell).mkdir(parents=True)
 
     def write(self, content: bytes) -> None:
         self.create()
@@ -55,8 +55,8 @@ class BucketStorage:
         self.url = url
         self.bucket = bucket
 
-    def create(self) -> None:
-        self.bucket.objects["bucket/cells/sax/test/METADATA"] = b""
+    def create(self, cell: str = "test") -> None:
+        self.bucket.objects[f"bucket/cells/sax/{cell}/METADATA"] = b""
 
     def write(self, content: bytes) -> None:
         # METADATA is left out on purpose: a cell with a location file exists.
@@ -204,6 +204,77 @@ async def test_a_file_where_folders_should_be(tmp_path: Path) -> None:
     (tmp_path / "sax").write_text("")
     with pytest.raises(CellNotFound):
         await Root(str(tmp_path)).admin_address(CELL)
+
+
+# Listing cells.
+
+
+async def test_cells_are_listed_sorted(storage: Storage) -> None:
+    """What cannot be a cell, for its name, is passed over."""
+    for cell in ("b-2", "a", "Trash", ".git", "c_"):
+        storage.create(cell)
+    storage.write(LOCATION)
+    async with connect(storage.url) as sax:
+        assert await sax.list_cells() == ["/sax/a", "/sax/b-2", "/sax/c_", "/sax/test"]
+
+
+async def test_a_root_without_cells(tmp_path: Path, bucket: Bucket) -> None:
+    bucket.objects["bucket/cells/README"] = b""
+    (tmp_path / "other").mkdir()
+    for url in (str(tmp_path), tmp_path.as_uri(), "gs://bucket/cells", "gs://bucket/elsewhere"):
+        assert await Root(url).cells() == []
+
+
+async def test_files_are_not_cells(tmp_path: Path, bucket: Bucket) -> None:
+    bucket.objects["bucket/sax/file"] = b""
+    (tmp_path / "sax").mkdir()
+    (tmp_path / "sax" / "file").write_text("")
+    for url in (str(tmp_path), "gs://bucket"):
+        assert await Root(url).cells() == []
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "sax").write_text("")
+    assert await Root(str(tmp_path / "other")).cells() == []
+
+
+@pytest.mark.parametrize("root", ["folder", "file", "bucket"])
+async def test_a_root_that_is_missing(tmp_path: Path, bucket: Bucket, root: str) -> None:
+    (tmp_path / "file").write_text("")
+    bucket.objects["other/sax/test/METADATA"] = b""
+    with pytest.raises(RootUnavailable) as raised:
+        await Root("gs://bucket/cells" if root == "bucket" else str(tmp_path / root)).cells()
+    assert str(raised.value) == "SAX_ROOT does not exist; check how it is spelled, or create it"
+
+
+MAY_NOT_BE_LISTED = "SAX_ROOT may not be listed; give this process permission to list and read it"
+
+
+async def test_a_bucket_that_may_not_be_listed(bucket: Bucket) -> None:
+    bucket.forbidden = True
+    with pytest.raises(RootUnavailable) as raised:
+        await Root("gs://bucket/cells").cells()
+    assert str(raised.value) == MAY_NOT_BE_LISTED
+
+
+async def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scandir(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("saxgw.sax.root.os.scandir", scandir)  # file modes would not stop a test that runs as root
+    with pytest.raises(RootUnavailable) as raised:
+        await Root(str(tmp_path)).cells()
+    assert str(raised.value) == MAY_NOT_BE_LISTED
+
+
+@pytest.mark.parametrize("reachable", [True, False], ids=["fails", "is out of reach"])
+async def test_a_bucket_that_cannot_be_listed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, *, reachable: bool
+) -> None:
+    bucket.broken = True
+    if not reachable:
+        monkeypatch.setenv("GOOGLE_BASE_URL", "http://127.0.0.1:1")
+    with pytest.raises(RootUnavailable) as raised:
+        await Root("gs://bucket/cells").cells()
+    assert str(raised.value) == "SAX_ROOT cannot be listed; check that its storage is reachable and has credentials"
 
 
 async def test_messages_do_not_show_where_the_root_is(storage: Storage) -> None:
