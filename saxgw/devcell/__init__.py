@@ -5,7 +5,7 @@ from __future__ import annotations
 from saxgw.devcell.admin import AdminServer
 from saxgw.devcell.cell import DevCell
 from saxgw.devcell.errors import DevCellError
-from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece, Settings
+from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece, Settings, Steps
 from saxgw.devcell.modelet import ModelServer
 from saxgw.devcell.models import BUILT_IN
 from saxgw.devcell.models.ngram_lm import NgramLm
@@ -22,5 +22,6 @@ __all__ = [
     "NgramLm",
     "Piece",
     "Settings",
+    "Steps",
     "Timing",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 
 ExtraInput: TypeAlias = float | str | list[float]
 """The value of an extra input: a scalar, a string or a tensor."""
@@ -28,7 +28,7 @@ class Settings:
 
 
 class Piece(NamedTuple):
-    """What one step of generation adds to one sample."""
+    """What one step of generation does to the text of one sample."""
 
     text: str
     """The new text; "" when the sample has ended."""
@@ -36,12 +36,22 @@ class Piece(NamedTuple):
     score: float
     """Natural logarithm of its probability; 0 when the sample has ended."""
 
+    prefix_len: int | None = None
+    """How many code points of the text so far are kept before `text` is appended; None is all of them.
+
+    A model that takes back what it wrote keeps fewer; a sample's score is the sum over all steps nevertheless.
+    """
+
+
+Steps: TypeAlias = "Iterator[Sequence[Piece]] | AsyncGenerator[Sequence[Piece], None]"
+"""The steps of a generation: one piece for each sample, always in the same order."""
+
 
 class LanguageModel(ABC):
     """Base of the model classes that a model server can load, each registered under one or more model paths.
 
-    Its methods run in worker threads, several at a time. A ValueError from any of them is answered with
-    INVALID_ARGUMENT and its text; any other exception with INTERNAL.
+    Its methods run in worker threads, of which there are few, several at a time. A ValueError from any of them is
+    answered with INVALID_ARGUMENT and its text; any other exception with INTERNAL.
     """
 
     settings_class: ClassVar[type[Settings]] = Settings
@@ -66,7 +76,7 @@ class LanguageModel(ABC):
         """The extra inputs that requests may carry, and their defaults. Any other one is refused."""
 
     @abstractmethod
-    def generate(self, text: str, extra_inputs: Mapping[str, ExtraInput]) -> Iterator[Sequence[Piece]]:
+    def generate(self, text: str, extra_inputs: Mapping[str, ExtraInput]) -> Steps:
         """Continues a text.
 
         Args:
@@ -74,8 +84,9 @@ class LanguageModel(ABC):
             extra_inputs: Every extra input of the model: what the request carries, defaults for the rest.
 
         Returns:
-            An iterator over steps; each has one piece for each sample, in the same order. It is left unfinished if
-            the caller goes away.
+            The steps. An iterator holds a worker thread while it makes a step, and is left unfinished if the caller
+            goes away. A model that waits more than it computes returns an asynchronous generator: that runs on the
+            event loop, and is closed if the caller goes away.
         """
 
     @abstractmethod

@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 import traceback
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from saxgw.sax.wire import lm_pb2
 from saxgw.sax.wire.lm_pb2_grpc import LMServiceServicer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
     from saxgw.compute import Compute
     from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece
@@ -37,7 +38,7 @@ class _Sample:
     score: float = 0.0
 
     def add(self, piece: Piece) -> None:
-        self.text += piece.text
+        self.text = self.text[: piece.prefix_len] + piece.text
         self.score += piece.score
 
 
@@ -79,7 +80,7 @@ class LMService(LMServiceServicer):
         """Generates all samples, the best first."""
         with self._admitted(request.model_key, "lm.generate", request.extra_inputs) as admitted:
             began_s = time.monotonic()
-            samples = await self._compute.run(lambda: _generate(admitted, request.text))
+            samples = await self._generate(admitted, request.text)
             admitted.method.stats.succeeded(time.monotonic() - began_s)
             samples.sort(key=lambda sample: -sample.score)
             return lm_pb2.GenerateResponse(
@@ -89,18 +90,18 @@ class LMService(LMServiceServicer):
     async def GenerateStream(
         self, request: lm_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[lm_pb2.GenerateStreamResponse]:
-        """Sends what each step adds to each sample. The next step is made when the last one is on its way."""
+        """Sends what each step does to each sample. The next step is made when the last one is on its way."""
         try:
             with self._admitted(request.model_key, "lm.generate_stream", request.extra_inputs) as admitted:
                 began_s = time.monotonic()
-                steps = await self._compute.run(lambda: admitted.model.generate(request.text, admitted.inputs))
                 lengths: list[int] = []
-                while (step := await self._compute.run(lambda: next(steps, None))) is not None:
-                    lengths = lengths or [0] * len(step)
-                    yield _stream_response(step, lengths)
-                    lengths = [length + len(piece.text) for length, piece in zip(lengths, step, strict=True)]
-                    admitted.method.stats.succeeded(time.monotonic() - began_s)
-                    began_s = time.monotonic()
+                async with aclosing(self._steps(admitted, request.text)) as steps:
+                    async for step in steps:
+                        response = _stream_response(step, lengths or [0] * len(step))
+                        yield response
+                        lengths = [item.prefix_len + len(item.text) for item in response.items]
+                        admitted.method.stats.succeeded(time.monotonic() - began_s)
+                        began_s = time.monotonic()
         except Refusal as refusal:
             await refusal.send(context)
 
@@ -113,6 +114,29 @@ class LMService(LMServiceServicer):
     async def Gradient(self, request: lm_pb2.GradientRequest, _context: Context) -> lm_pb2.GradientResponse:
         """Refused: no model here has gradients."""
         raise self._unsupported(request.model_key, "lm.gradient")
+
+    async def _generate(self, admitted: _Admitted, text: str) -> list[_Sample]:
+        """Generates all samples; what is computed, in one go."""
+        samples: list[_Sample] = []
+        steps = await self._compute.run(lambda: admitted.model.generate(text, admitted.inputs))
+        if isinstance(steps, AsyncGenerator):
+            async with aclosing(steps):
+                async for step in steps:
+                    _add(step, samples)
+        else:
+            await self._compute.run(lambda: _add_all(steps, samples, admitted.left))
+        return samples
+
+    async def _steps(self, admitted: _Admitted, text: str) -> AsyncGenerator[Sequence[Piece], None]:
+        """Makes each step when it is asked for."""
+        steps = await self._compute.run(lambda: admitted.model.generate(text, admitted.inputs))
+        if isinstance(steps, AsyncGenerator):
+            async with aclosing(steps):
+                async for step in steps:
+                    yield step
+        else:
+            while (computed := await self._compute.run(lambda: next(steps, None))) is not None:
+                yield computed
 
     def _unsupported(self, model_key: str, method: str) -> Refusal:
         self._models.get(model_key)
@@ -148,23 +172,31 @@ class LMService(LMServiceServicer):
             raise Refusal(grpc.StatusCode.INTERNAL, f"{method_name} of {model_key} failed") from None
 
 
-def _generate(admitted: _Admitted, text: str) -> list[_Sample]:
-    """Generates all samples, or what there is when the caller goes away; runs in a thread."""
-    samples: list[_Sample] = []
-    for step in admitted.model.generate(text, admitted.inputs):
-        samples = samples or [_Sample() for _ in step]
-        for sample, piece in zip(samples, step, strict=True):
-            sample.add(piece)
-        if admitted.left.is_set():
+def _add(step: Sequence[Piece], samples: list[_Sample]) -> None:
+    """Adds a step to the samples; the first step tells how many there are."""
+    if not samples:
+        samples.extend(_Sample() for _ in step)
+    for sample, piece in zip(samples, step, strict=True):
+        sample.add(piece)
+
+
+def _add_all(steps: Iterable[Sequence[Piece]], samples: list[_Sample], left: threading.Event) -> None:
+    """Adds all steps, or what there is when the caller goes away; runs in a thread."""
+    for step in steps:
+        _add(step, samples)
+        if left.is_set():
             break
-    return samples
 
 
 def _stream_response(step: Sequence[Piece], lengths: Sequence[int]) -> lm_pb2.GenerateStreamResponse:
     """Returns the message for one step; `lengths` are those of the texts so far, in code points."""
     return lm_pb2.GenerateStreamResponse(
         items=[
-            lm_pb2.GenerateStreamItem(text=piece.text, prefix_len=length, scores=[piece.score])
+            lm_pb2.GenerateStreamItem(
+                text=piece.text,
+                prefix_len=length if piece.prefix_len is None else min(piece.prefix_len, length),
+                scores=[piece.score],
+            )
             for piece, length in zip(step, lengths, strict=True)
         ]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import grpc
@@ -47,6 +47,18 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
             if held if isinstance(held, bool) else await held:
                 return
             await asyncio.sleep(0.002)
+
+
+@contextmanager
+def undebugged() -> Iterator[None]:
+    """Turns asyncio's debug mode off: it records a traceback at each step, which thousands of calls would wait for."""
+    loop = asyncio.get_running_loop()
+    debug = loop.get_debug()
+    loop.set_debug(False)
+    try:
+        yield
+    finally:
+        loop.set_debug(debug)
 
 
 async def refusal(call: Awaitable[object]) -> tuple[grpc.StatusCode, str | None]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib.resources import files
 from math import exp
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saxgw.devcell import ExtraInput, Piece
+from saxgw.devcell import ExtraInput
 from saxgw.devcell.models.ngram_lm import NgramLm, NgramLmSettings
 from saxgw.devcell.models.tokens import paragraphs, tokenize
 
@@ -32,12 +33,19 @@ def lm() -> NgramLm:
     return NgramLm.load("None", NgramLmSettings())
 
 
-def generate(lm: NgramLm, prompt: str, **inputs: ExtraInput) -> list[Piece]:
+class Sample(NamedTuple):
+    """A text and its score."""
+
+    text: str
+    score: float
+
+
+def generate(lm: NgramLm, prompt: str, **inputs: ExtraInput) -> list[Sample]:
     """Returns the samples, in the order in which they are drawn."""
-    samples: list[Piece] = []
+    samples: list[Sample] = []
     for step in lm.generate(prompt, {**lm.extra_inputs, **inputs}):
-        samples = samples or [Piece("", 0.0) for _ in step]
-        samples = [Piece(one.text + new.text, one.score + new.score) for one, new in zip(samples, step, strict=True)]
+        samples = samples or [Sample("", 0.0) for _ in step]
+        samples = [Sample(one.text + new.text, one.score + new.score) for one, new in zip(samples, step, strict=True)]
     return samples
 
 

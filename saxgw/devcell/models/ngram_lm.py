@@ -131,11 +131,9 @@ class NgramLm(LanguageModel):
             step = [next(one, None) for one in samples]
             if not any(step):
                 return
-            pieces = [_ENDED if drawn is None else Piece(*drawn) for drawn in step]
-            if drop_space:
-                pieces = [Piece(text[1:], score) for text, score in pieces]
-                drop_space = False
-            yield pieces
+            drawn = [_ENDED if one is None else Piece(*one) for one in step]
+            yield [piece._replace(text=piece.text[1:]) for piece in drawn] if drop_space else drawn
+            drop_space = False
 
     def _start(self, prompt: str) -> Start:
         tokens = [END, *tokenize(prompt)]
