@@ -58,7 +58,7 @@ class LanguageModel(ABC):
     """Names, types and defaults of the settings."""
 
     methods: ClassVar[frozenset[str]] = frozenset({"lm.score", "lm.generate", "lm.generate_stream"})
-    """The data methods that the class has."""
+    """The data methods that the class has; not all need be able to embed."""
 
     @classmethod
     @abstractmethod
@@ -92,3 +92,7 @@ class LanguageModel(ABC):
     @abstractmethod
     def score(self, prefix: str, suffixes: Sequence[str], extra_inputs: Mapping[str, ExtraInput]) -> Sequence[float]:
         """Returns the natural logarithm of the probability of each suffix after the prefix."""
+
+    def embed(self, text: str, extra_inputs: Mapping[str, ExtraInput]) -> Sequence[float]:
+        """Returns a vector for a text. A class that has it names "lm.embed" in `methods`; no other is asked."""
+        raise NotImplementedError

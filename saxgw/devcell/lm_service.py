@@ -107,13 +107,18 @@ class LMService(LMServiceServicer):
 
     @sends_refusals
     async def Embed(self, request: lm_pb2.EmbedRequest, _context: Context) -> lm_pb2.EmbedResponse:
-        """Refused: no model here can embed."""
-        raise self._unsupported(request.model_key, "lm.embed")
+        """Embeds a text."""
+        with self._admitted(request.model_key, "lm.embed", request.extra_inputs) as admitted:
+            began_s = time.monotonic()
+            embedding = await self._compute.run(lambda: admitted.model.embed(request.text, admitted.inputs))
+            admitted.method.stats.succeeded(time.monotonic() - began_s)
+            return lm_pb2.EmbedResponse(embedding=embedding)
 
     @sends_refusals
     async def Gradient(self, request: lm_pb2.GradientRequest, _context: Context) -> lm_pb2.GradientResponse:
         """Refused: no model here has gradients."""
-        raise self._unsupported(request.model_key, "lm.gradient")
+        self._models.get(request.model_key)
+        raise Refusal(INVALID_ARGUMENT, f"{request.model_key} does not support lm.gradient")
 
     async def _generate(self, admitted: _Admitted, text: str) -> list[_Sample]:
         """Generates all samples; what is computed, in one go."""
@@ -137,10 +142,6 @@ class LMService(LMServiceServicer):
         else:
             while (computed := await self._compute.run(lambda: next(steps, None))) is not None:
                 yield computed
-
-    def _unsupported(self, model_key: str, method: str) -> Refusal:
-        self._models.get(model_key)
-        return Refusal(INVALID_ARGUMENT, f"{model_key} does not support {method}")
 
     @contextmanager
     def _admitted(self, model_key: str, method_name: str, inputs: ExtraInputs) -> Iterator[_Admitted]:

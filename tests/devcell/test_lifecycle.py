@@ -56,7 +56,7 @@ async def test_publish_load_generate_unpublish(cell: DevCell, admin: Admin) -> N
     await admin.ready(ALICE)
     listed = await admin.list_one(ALICE)
     assert list(listed.modelet_addresses) == [server.address]
-    assert list(listed.model.method_names) == ["lm.generate", "lm.generate_stream", "lm.score"]
+    assert list(listed.model.method_names) == ["lm.embed", "lm.generate", "lm.generate_stream", "lm.score"]
     assert not listed.model.uuid
     async with lm_at(server) as lm:
         request = GenerateRequest(model_key=ALICE, text="Alice was")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from importlib.resources import files
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,11 @@ async def server(tmp_path: Path, gate: Gate) -> AsyncIterator[ModelServer]:
         gate.open()
 
 
-async def stats_of(server: ModelServer, method: str) -> GetStatusResponse.MethodStats:
+async def stats_of(server: ModelServer, method: str, model_key: str = BOB) -> GetStatusResponse.MethodStats:
     async with modelet_at(server) as modelet:
         models = (await modelet.GetStatus(GetStatusRequest(include_method_stats=True))).models
-    (bob,) = (model for model in models if model.model_key == BOB)
-    (stats,) = (stats for stats in bob.method_stats if stats.method == method)
+    (found,) = (model for model in models if model.model_key == model_key)
+    (stats,) = (stats for stats in found.method_stats if stats.method == method)
     return stats
 
 
@@ -68,8 +69,8 @@ async def test_a_model_that_is_not_here_is_not_found(server: ModelServer) -> Non
 async def test_a_method_that_a_model_lacks_is_refused_before_its_extra_inputs(server: ModelServer) -> None:
     wrong = ExtraInputs(items={"nonsense": 1})
     async with lm_at(server) as lm:
-        embed = lm.Embed(EmbedRequest(model_key=ALICE, extra_inputs=wrong))
-        assert await refusal(embed) == (INVALID, f"{ALICE} does not support lm.embed")
+        embed = lm.Embed(EmbedRequest(model_key=BOB, extra_inputs=wrong))
+        assert await refusal(embed) == (INVALID, f"{BOB} does not support lm.embed")
         gradient = lm.Gradient(GradientRequest(model_key=ALICE, extra_inputs=wrong))
         assert await refusal(gradient) == (INVALID, f"{ALICE} does not support lm.gradient")
 
@@ -225,6 +226,38 @@ async def test_scores(server: ModelServer) -> None:
         logp = (await lm.Score(ScoreRequest(model_key=ALICE, prefix="Alice was ", suffix=suffixes))).logp
         assert logp == pytest.approx(scores)
         assert (await lm.Score(ScoreRequest(model_key=ALICE, prefix="Alice was "))).logp == [0]
+
+
+async def test_embeddings(server: ModelServer) -> None:
+    async with lm_at(server) as lm:
+        vector = (await lm.Embed(EmbedRequest(model_key=ALICE, text="The White Rabbit"))).embedding
+        assert hypot(*vector) == pytest.approx(1)
+        nothing = lm.Embed(EmbedRequest(model_key=ALICE, text=" "))
+        assert await refusal(nothing) == (INVALID, "there is no text to embed")
+        unknown = EmbedRequest(model_key=ALICE, text="x", extra_inputs=ExtraInputs(items={"nonsense": 1}))
+        code, text = await refusal(lm.Embed(unknown))
+        assert code is INVALID
+        assert str(text).startswith("The extra_inputs key `nonsense` in the RPC request is not defined")
+        wrong = EmbedRequest(model_key=ALICE, text="x", extra_inputs=ExtraInputs(items={"temperature": -1}))
+        assert await refusal(lm.Embed(wrong)) == (INVALID, "temperature must be at least 0, got -1")
+    stats = await stats_of(server, "lm.embed", ALICE)
+    assert stats.successes_per_second == pytest.approx(1 / 60)
+    assert stats.errors_per_second == pytest.approx(3 / 60)
+
+
+async def test_embedding_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    async with ModelServer(tmp_path, timing=QUICK) as server, lm_at(server) as lm:
+        async with modelet_at(server) as modelet:
+            limits = {"BATCH_SIZE": "1", "MAX_LIVE_BATCHES": "1"}
+            await modelet.Load(LoadRequest(model_key=ALICE, model_path=NGRAM, checkpoint_path="None", overrides=limits))
+        request = EmbedRequest(model_key=ALICE, text="The Queen of Hearts, she made some tarts " * 1000)
+        results = await asyncio.gather(*(_unary(lm.Embed(request)) for _ in range(10)), return_exceptions=True)
+        refused = [result for result in results if isinstance(result, grpc.aio.AioRpcError)]
+        assert {(error.code(), error.details()) for error in refused} == {
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, BUSY.replace("lm.generate", "lm.embed").replace(BOB, ALICE))
+        }
+        assert len(refused) < 10
+        assert (await lm.Embed(request)).embedding
 
 
 @pytest.mark.parametrize("text", ["Alice was", "Q: Who is Harry Potter's mom? A: ", "日本 🐇 said"])

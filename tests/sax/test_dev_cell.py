@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
-from saxgw.sax import CellClient, InvalidArgument, ModelDetail, ModelExists, ModelNotFound, connect
+from saxgw.sax import (
+    CellClient,
+    InvalidArgument,
+    ModelDetail,
+    ModelExists,
+    ModelNotFound,
+    ServerStats,
+    ServerType,
+    connect,
+)
 
 LM2B = "saxml.server.pax.lm.params.lm_cloud.LmCloudSpmd2BTest"
+
+NGRAM = "saxgw.devcell.NgramLm"
 
 MODEL = "/sax/test/lm2b"
 
 
 @pytest_asyncio.fixture
-async def sax() -> AsyncIterator[CellClient]:
-    async with DevCell(model_servers=2) as cell, connect(cell.root) as sax:
+async def cell() -> AsyncIterator[DevCell]:
+    async with DevCell(model_servers=2) as cell:
+        yield cell
+
+
+@pytest_asyncio.fixture
+async def sax(cell: DevCell) -> AsyncIterator[CellClient]:
+    async with connect(cell.root) as sax:
         yield sax
 
 
@@ -31,7 +49,7 @@ async def test_the_life_of_a_model(sax: CellClient) -> None:
     assert len(samples) == 2
     assert samples == sorted(samples, key=lambda sample: -sample.score)
     assert await sax.describe(MODEL) == ModelDetail(
-        MODEL, LM2B, "None", 1, 1, {"NUM_SAMPLES": "2"}, ("lm.generate", "lm.generate_stream", "lm.score")
+        MODEL, LM2B, "None", 1, 1, {"NUM_SAMPLES": "2"}, ("lm.embed", "lm.generate", "lm.generate_stream", "lm.score")
     )
 
     await sax.update(MODEL, LM2B, "None", 2)
@@ -63,3 +81,49 @@ async def test_an_extra_input_that_the_model_does_not_take(sax: CellClient) -> N
     await sax.publish(MODEL, LM2B, "None", 1)
     with pytest.raises(InvalidArgument, match="The extra_inputs key `beam_size`"):
         await sax.generate(MODEL, "x", {"beam_size": 4})
+
+
+async def test_texts_are_scored_and_embedded(sax: CellClient) -> None:
+    await sax.publish(MODEL, LM2B, "None", 1)
+    [sensible, odd] = await sax.score(MODEL, "The White", [" Rabbit", " potato"])
+    assert odd < sensible < 0
+    assert await sax.score(MODEL, "The White", []) == [0]
+    rabbit, rabbits, trial = [await sax.embed(MODEL, text) for text in ("the Rabbit", "rabbits!", "a trial")]
+    assert cosine(rabbit, rabbits) > cosine(rabbit, trial)
+    with pytest.raises(InvalidArgument, match="there is no text to embed"):
+        await sax.embed(MODEL, "")
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+async def test_waiting_until_two_replicas_are_ready(sax: CellClient) -> None:
+    await sax.publish(MODEL, LM2B, "None", 2)
+    await sax.wait_for_ready(MODEL, 2)
+    assert (await sax.describe(MODEL)).active_replicas == 2
+
+
+async def test_waiting_outlasts_a_restart_of_the_admin_and_ends_with_the_model(cell: DevCell, sax: CellClient) -> None:
+    await sax.publish(MODEL, LM2B, "None", 3)
+    await sax.wait_for_ready(MODEL, 2)
+    wait = asyncio.create_task(sax.wait_for_ready(MODEL, 3))
+    for _ in range(2):
+        await sax.list_models("/sax/test")  # on the same connection as the wait's questions, and behind them
+    await cell.admin.stop()
+    await cell.admin.start(0)
+    await sax.wait_for_ready(MODEL, 2)
+    assert not wait.done()
+    await sax.unpublish(MODEL)
+    with pytest.raises(ModelNotFound):
+        await wait
+
+
+async def test_stats_and_cells(sax: CellClient) -> None:
+    await sax.publish(MODEL, LM2B, "None", 1)
+    cpu = ServerType("CHIP_TYPE_CPU", "CHIP_TOPOLOGY_1")
+    assert await sax.stats("/sax/test") == ServerStats({cpu: 2}, {LM2B: 2, NGRAM: 2})
+    assert await sax.stats(MODEL) == ServerStats({cpu: 1}, {LM2B: 1, NGRAM: 1})
+    assert await sax.list_cells() == ["/sax/test"]
+    with pytest.raises(ModelNotFound):
+        await sax.stats("/sax/test/other")

@@ -129,6 +129,11 @@ class NgramModel:
             weight *= node.backoff
         raise KeyError(token)
 
+    def followers(self, token: str) -> Iterable[tuple[str, float]]:
+        """Returns the tokens that were seen after a token, UNKNOWN apart, and their probabilities after it."""
+        node = self._nodes.get((token,))
+        return node.probabilities.items() if node else ()
+
     def open_space_probability(self, context: Context) -> float:
         """Returns the probability that a token of the vocabulary that begins with a space comes next."""
         total = 0.0

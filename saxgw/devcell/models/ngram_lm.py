@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece, Settings
+from saxgw.devcell.models.embedding import Embedding
 from saxgw.devcell.models.ngram import NgramModel
 from saxgw.devcell.models.sampling import Decoding, Start, sample
 from saxgw.devcell.models.spelling import Spelling
@@ -69,9 +70,13 @@ class NgramLm(LanguageModel):
     A score is the natural logarithm of a text's probability under the model, whatever the filters were; `score` of a
     text that was generated after the same prompt is the score that it was generated with. A space that ends a prompt
     belongs to the first token behind it, because words carry their leading space: what follows is conditioned on it.
+
+    An embedding has 256 numbers and the length 1, so that the similarity of two texts is the sum of the products; texts
+    without any word in common are at about 0. A text of white space only is refused.
     """
 
     settings_class: ClassVar[type[Settings]] = NgramLmSettings
+    methods: ClassVar[frozenset[str]] = LanguageModel.methods | {"lm.embed"}
 
     def __init__(self, text: str, settings: NgramLmSettings) -> None:
         """Trains the model on a text; raises ValueError if there is nothing in it."""
@@ -80,6 +85,7 @@ class NgramLm(LanguageModel):
             raise ValueError("the text is empty")
         self._model = NgramModel(texts)
         self._spelling = Spelling(self._model.vocabulary)
+        self._embedding = Embedding(self._model)
         self._settings = settings
 
     @classmethod
@@ -124,6 +130,11 @@ class NgramLm(LanguageModel):
         self._decoding(extra_inputs)
         start = self._start(prefix)
         return [self._score(start, suffix) for suffix in suffixes]
+
+    def embed(self, text: str, extra_inputs: Mapping[str, ExtraInput]) -> list[float]:
+        """Returns the vector of a text; the extra inputs make no difference to it."""
+        self._decoding(extra_inputs)
+        return self._embedding.embed(text)
 
     @staticmethod
     def _steps(samples: Sequence[Iterator[tuple[str, float]]], *, drop_space: bool) -> Iterator[Sequence[Piece]]:
