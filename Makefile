@@ -26,7 +26,7 @@ lint: $(READY)  ## Check style and types.
 lint-protos: $(READY) .ci/node_modules  ## Check the protos with buf; needs Node.
 	rm -rf third_party && mkdir -p third_party/google/api third_party/google/rpc
 	$(BIN)/python -c 'import google.api as g, shutil; [shutil.copy(f"{g.__path__[0]}/../{n}.proto", f"third_party/google/{n}.proto") \
-		for n in ("api/annotations", "api/field_behavior", "api/http", "api/resource", "rpc/code")]'
+		for n in ("api/annotations", "api/field_behavior", "api/http", "api/resource", "rpc/code", "rpc/status")]'
 	.ci/node_modules/.bin/buf lint
 	.ci/node_modules/.bin/buf format --diff --exit-code protos
 

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 SERVICE: Final = sax_service_pb2.DESCRIPTOR.services_by_name["SaxService"]
 """What the gateway serves."""
 
-_DATA_METHODS: Final = frozenset({"Generate", "GenerateStream"})
-"""Methods that model servers answer, which take long; the admin answers all others."""
+_LONG_METHODS: Final = frozenset(
+    {"Generate", "GenerateStream", "BatchGenerate", "Score", "BatchScore", "Embed", "WaitForReady"}
+)
+"""Methods that wait for model servers, which takes long; the admin answers all others."""
 
 _GRACE_S: Final = 1.0
 
@@ -48,8 +50,8 @@ def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]
     """The service's methods over a Sax client, with everything around them that is true of every call."""
     # The client gives up first, because it can tell what was going on.
     admin = Timeouts(settings.admin_timeout + _GRACE_S, settings.max_timeout)
-    data = Timeouts(settings.generate_timeout, settings.max_timeout)
-    timeouts = {method.name: data if method.name in _DATA_METHODS else admin for method in SERVICE.methods}
+    long = Timeouts(settings.generate_timeout, settings.max_timeout)
+    timeouts = {method.name: long if method.name in _LONG_METHODS else admin for method in SERVICE.methods}
     return make_endpoints(
         SERVICE,
         SaxService(client),

@@ -49,10 +49,9 @@ def test_valid() -> None:
 def test_every_route() -> None:
     """Every route is there, and what the door answers by itself."""
     routes = {
-        (route.http_method, re.sub(r"\{[^}]*\}", "{}", str(route.template).replace("{model=sax/*/*}", "sax/{}/{}")))
+        (route.http_method, re.sub(r"\{\w+=([^}]*)\}", lambda found: found[1].replace("*", "{}"), str(route.template)))
         for route in Transcoder(SERVICE.methods).routes
     }
-    routes = {(http_method, path.replace("/v1/{}/models", "/v1/sax/{}/models")) for http_method, path in routes}
     own = {("GET", "/"), ("GET", "/openapi.json"), ("GET", "/docs")}
     assert {(m, re.sub(r"\{[^}]*\}", "{}", path)) for m, path in operations()} == routes | own
     assert ("GET", "/v1/sax/{cell}/{model}") in operations()
@@ -78,7 +77,8 @@ def test_errors() -> None:
     for (_, path), found in operations().items():
         if found["tags"] == ["SaxService"]:
             assert set(found["responses"]) - {"200", "409"} == common
-            assert ("409" in found["responses"]) == ("publish" in path and "unpublish" not in path)
+            conflicts = path.endswith(("/publish", ":publish", "/generate_stream", ":streamGenerate"))
+            assert ("409" in found["responses"]) == conflicts
     for status in ("429", "503"):
         assert "Retry-After" in DOCUMENT["components"]["responses"][f"Error{status}"]["headers"]
     assert "`NOT_FOUND`" in DOCUMENT["components"]["responses"]["Error404"]["description"]
@@ -93,6 +93,8 @@ def test_examples_are_those_of_the_readme() -> None:
             continue
         http_method = words[words.index("-X") + 1]
         path = "/" + next(word for word in words if word.startswith("localhost:8888/")).partition("/")[2]
+        if path == "/generate_stream":  # shorter there, as its answer is long
+            continue
         found = operations()[http_method, path]
         body = json.loads(words[words.index("-d") + 1])
         if http_method == "GET":

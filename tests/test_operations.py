@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from google.rpc import code_pb2
 
 from saxgw.gateway import SERVICE, Gateway
 from tests.callers import Caller, CallError, active_replicas, http_rules
@@ -195,6 +196,111 @@ async def test_generate_with_an_impossible_extra_input(call: Caller, published: 
     assert caught.value.fields == [field]
 
 
+async def test_batch_generate(call: Caller, published: str) -> None:
+    """Each text has what it would have alone, in the order of the request."""
+    inputs = {"temperature": 0, "per_example_max_decode_steps": 4}
+    queries = [f"{QUERY}{n}" for n in range(100)]
+    answer = await call("BatchGenerate", {"model": published, "queries": queries, "extra_inputs": inputs})
+    assert len(answer["outcomes"]) == 100
+    for at in (0, 57, 99):
+        alone = await call("Generate", {"model": published, "query": queries[at], "extra_inputs": inputs})
+        assert answer["outcomes"][at] == {"answer": alone}
+
+
+async def test_batch_with_an_error(call: Caller, published: str) -> None:
+    """What the model refuses is refused for each query; what the gateway refuses, for the call."""
+    request = {"model": published, "queries": ["a", "b"], "extra_inputs": {"not_an_input": 1}}
+    outcomes = (await call("BatchGenerate", request))["outcomes"]
+    assert [outcome["error"]["code"] for outcome in outcomes] == [code_pb2.INVALID_ARGUMENT] * 2
+    with pytest.raises(CallError) as caught:
+        await call("BatchGenerate", {**request, "extra_inputs": {"x": True}})
+    assert caught.value.fields == ["extra_inputs.x"]
+    with pytest.raises(CallError) as caught:
+        await call("BatchGenerate", {**request, "queries": ["a"] * 1001})
+    assert caught.value.fields == ["queries"]
+
+
+async def test_score(call: Caller, published: str) -> None:
+    """Likelier texts have higher scores, and each is that of the text alone."""
+    request = {"model": published, "prefix": "The White", "suffixes": [" Rabbit", " xyzzy"]}
+    rabbit, nonsense = (await call("Score", request))["scores"]
+    assert nonsense < rabbit < 0
+    assert (await call("Score", {**request, "suffixes": [" xyzzy"]}))["scores"] == [nonsense]
+
+
+async def test_batch_score(call: Caller, published: str) -> None:
+    """Each query has the scores that it would have alone; one without texts is refused by name."""
+    queries = [{"prefix": "The White", "suffixes": [" Rabbit"]}, {"prefix": "", "suffixes": ["Alice", "was"]}]
+    outcomes = (await call("BatchScore", {"model": published, "queries": queries}))["outcomes"]
+    for query, outcome in zip(queries, outcomes, strict=True):
+        assert outcome == {"answer": await call("Score", {"model": published, **query})}
+    with pytest.raises(CallError) as caught:
+        await call("BatchScore", {"model": published, "queries": [*queries, {"prefix": "x"}]})
+    assert caught.value.fields == ["queries[2].suffixes"]
+
+
+async def test_embed(call: Caller, published: str) -> None:
+    """A text has a vector, always the same one; another text has another one."""
+    first = (await call("Embed", {"model": published, "text": "The White Rabbit was late."}))["embedding"]
+    again = (await call("Embed", {"model": published, "text": "The White Rabbit was late."}))["embedding"]
+    other = (await call("Embed", {"model": published, "text": "A mad tea party."}))["embedding"]
+    assert len(first) == len(other) == 256
+    assert first == again != other
+
+
+async def test_wait_for_ready(call: Caller, model: str) -> None:
+    """Waits for a model that is just being loaded; one that is ready is not waited for."""
+    await call("Publish", definition(model, replicas=2))
+    assert await call("WaitForReady", {"model": model, "replicas": 2}) == {"model": model, "active_replicas": 2}
+    assert (await call("WaitForReady", {"model": model}))["active_replicas"] == 2
+
+
+async def test_wait_for_more_than_there_will_be(call: Caller, published: str) -> None:
+    """The deadline comes first, and the error tells how many are ready."""
+    await call("WaitForReady", {"model": published})
+    with pytest.raises(CallError, match=f"1 of 2 replicas of {published} are ready") as caught:
+        await call("WaitForReady", {"model": published, "replicas": 2}, timeout_s=0.5)
+    assert (caught.value.code, caught.value.reason) == ("DEADLINE_EXCEEDED", "REPLICAS_NOT_READY")
+
+
+@pytest.mark.parametrize(
+    ("method", "field"), [("WaitForReady", "replicas"), ("Publish", "wait_for_replicas"), ("Publish", "replicas")]
+)
+async def test_negative_replicas(call: Caller, method: str, field: str) -> None:
+    """Nobody waits for a negative number of replicas."""
+    with pytest.raises(CallError) as caught:
+        await call(method, {**REQUESTS[method], field: -1})
+    assert (caught.value.code, caught.value.fields) == ("INVALID_ARGUMENT", [field])
+
+
+async def test_publish_and_wait(call: Caller, model: str) -> None:
+    """Publish answers when so many replicas are ready, and tells how many."""
+    answer = await call("Publish", definition(model, replicas=2, wait_for_replicas=2))
+    assert answer == {"model": model, "path": LM2B, "checkpoint": "None", "replicas": 2, "active_replicas": 2}
+    assert (await call("ListCell", {"model": model}))["active_replicas"] == 2
+
+
+async def test_publish_and_wait_in_vain(call: Caller, model: str) -> None:
+    """If the deadline comes first, the model is published all the same, and the answer tells how many are ready."""
+    answer = await call("Publish", definition(model, replicas=0, wait_for_replicas=1), timeout_s=0.5)
+    assert answer["active_replicas"] == 0
+    assert (await call("ListCell", {"model": model}))["max_replicas"] == 0
+
+
+async def test_stats(call: Caller, published: str) -> None:
+    """Model servers are counted by their chips: all of a cell, or those of a model."""
+    cpus = {"chip_type": "CHIP_TYPE_CPU", "chip_topology": "CHIP_TOPOLOGY_1", "count": 2}
+    answer = await call("Stats", {"name": "/sax/test"})
+    assert answer["servers"] == [cpus]
+    assert answer["servers_by_model_path"][LM2B] == 2
+    assert (await call("Stats", {"name": published}))["servers"] == [{**cpus, "count": 1}]
+
+
+async def test_list_cells(call: Caller) -> None:
+    """The cells under SAX_ROOT."""
+    assert await call("ListCells", {}) == {"cells": ["/sax/test"]}
+
+
 def joined(messages: list[dict[str, Any]]) -> list[tuple[str, float]]:
     """Text and score of each sample of a stream."""
     samples: dict[int, tuple[str, float]] = {}
@@ -234,11 +340,25 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "ListCell": {"model": "/sax/test/none"},
     "Generate": {"model": "/sax/test/none", "query": QUERY},
     "GenerateStream": {"model": "/sax/test/none", "query": QUERY},
+    "BatchGenerate": {"model": "/sax/test/none", "queries": [QUERY]},
+    "Score": {"model": "/sax/test/none", "suffixes": [QUERY]},
+    "BatchScore": {"model": "/sax/test/none", "queries": [{"suffixes": [QUERY]}]},
+    "Embed": {"model": "/sax/test/none", "text": QUERY},
+    "WaitForReady": {"model": "/sax/test/none"},
+    "Stats": {"name": "/sax/test/none"},
+    "ListCells": {},
 }
 """A valid request for each method, about a model that is not published."""
 
 
-@pytest.mark.parametrize("method", ["Update", "Unpublish", "ListCell", "Generate", "GenerateStream"])
+NAME_FIELDS = {"model", "sax_cell", "name"}
+"""Fields that name a model or a cell."""
+
+IN_EACH_OUTCOME = {"BatchGenerate", "BatchScore"}
+"""Methods that tell what is wrong with a model beside each query, and not for the call."""
+
+
+@pytest.mark.parametrize("method", REQUESTS.keys() - {"Publish", "ListAll", "ListCells"} - IN_EACH_OUTCOME)
 async def test_model_not_published(call: Caller, method: str) -> None:
     """A model that is not published is NOT_FOUND, and named."""
     with pytest.raises(CallError) as caught:
@@ -247,7 +367,16 @@ async def test_model_not_published(call: Caller, method: str) -> None:
     assert "/sax/test/none" in caught.value.message
 
 
-@pytest.mark.parametrize("method", REQUESTS)
+@pytest.mark.parametrize("method", IN_EACH_OUTCOME)
+async def test_batch_for_a_model_not_published(call: Caller, method: str) -> None:
+    """Each query of a batch has the error that it would have alone."""
+    (outcome,) = (await call(method, REQUESTS[method]))["outcomes"]
+    assert outcome["error"]["code"] == code_pb2.NOT_FOUND
+    assert "/sax/test/none" in outcome["error"]["message"]
+    assert outcome["error"]["details"][0]["reason"] == "MODEL_NOT_FOUND"
+
+
+@pytest.mark.parametrize("method", REQUESTS.keys() - {"ListCells"} - IN_EACH_OUTCOME)
 async def test_no_such_cell(call: Caller, method: str) -> None:
     """A cell that is not under SAX_ROOT is NOT_FOUND, and named."""
     request = {
@@ -259,10 +388,10 @@ async def test_no_such_cell(call: Caller, method: str) -> None:
     assert "/sax/other" in caught.value.message
 
 
-@pytest.mark.parametrize("method", REQUESTS)
+@pytest.mark.parametrize("method", REQUESTS.keys() - {"ListCells"})
 async def test_malformed_name(call: Caller, method: str) -> None:
     """A malformed name is INVALID_ARGUMENT, and its field is named."""
-    field = "sax_cell" if method == "ListAll" else "model"
+    (field,) = NAME_FIELDS & REQUESTS[method].keys()
     with pytest.raises(CallError) as caught:
         await call(method, {**REQUESTS[method], field: REQUESTS[method][field].replace("test", "Test")})
     assert caught.value.code == "INVALID_ARGUMENT"
@@ -287,7 +416,7 @@ async def test_endless_name(gateway: Gateway, door: str) -> None:
         (method.name, field)
         for method in SERVICE.methods
         for field in REQUESTS[method.name]
-        if field not in ("model", "sax_cell")  # without it there is no /v1 path; see test_http.py
+        if field not in NAME_FIELDS  # without it there is no /v1 path; see test_http.py
     ],
 )
 async def test_missing_field(call: Caller, method: str, field: str) -> None:

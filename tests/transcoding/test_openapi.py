@@ -23,7 +23,7 @@ from tests.transcoding.documents import (
     request_schema,
     response_schema,
 )
-from tests.transcoding.schema import FILES, POOL, add_file, methods, methods_with
+from tests.transcoding.schema import FILES, POOL, add_file, copy_file, methods, methods_with
 
 PRETTY = {"$ref": "#/components/parameters/pretty"}
 
@@ -308,13 +308,25 @@ def test_wrong_example(example: str, said: str) -> None:
     (request,) = (message for message in file.message_type if message.name == "ListShelvesRequest")
     request.field[0].options.Extensions[options_pb2.example] = example
     pool = DescriptorPool()
-    for other in FILES.file:
-        if other.name not in ("library.proto", "kinds.proto", "legacy.proto", "described.proto"):
-            add_file(pool, other)
+    for dependency in file.dependency:
+        copy_file(dependency, pool)
     add_file(pool, file)
     routes = Transcoder(pool.FindServiceByName("transcoding.test.Library").methods, pool=pool).routes
     with pytest.raises(InvalidRule, match=rf"ListShelvesRequest\.page_size does not fit: .*{said}"):
         document(routes, title="Wrong", version="1")
+
+
+def test_event_streams_of_unary_routes() -> None:
+    """An operation that answers with events if asked says so, and what they are."""
+    routes = Transcoder(methods("Shelves"), pool=POOL).routes
+    shelves = document(routes, title="Shelves", version="1", files=FILES)
+    found = operation(shelves, "Search")
+    content = found["responses"]["200"]["content"]
+    assert list(content) == ["application/json", "text/event-stream"]
+    watch = operation(shelves, "Watch")["responses"]["200"]["content"]
+    assert content["text/event-stream"] == watch["text/event-stream"]
+    assert list(watch) == ["text/event-stream", "application/x-ndjson", "application/json"]
+    assert "answers as Watch does" in found["description"]
 
 
 def test_failures() -> None:

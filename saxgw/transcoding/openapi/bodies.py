@@ -8,6 +8,7 @@ import orjson
 from google.api.field_behavior_pb2 import REQUIRED
 
 from saxgw.transcoding.binding import HTTP_BODY, ResponseBinding
+from saxgw.transcoding.framing import EVENT_STREAM_TYPE, JSON_TYPE, LINES_TYPE
 from saxgw.transcoding.openapi.examples import behaves
 from saxgw.transcoding.openapi.scalars import Form, Schema
 from saxgw.transcoding.openapi.schemas import nullable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from saxgw.transcoding.openapi.examples import Examples
     from saxgw.transcoding.openapi.schemas import Schemas
 
-JSON = "application/json"
 ANY_TYPE = "*/*"
 """The media type of a google.api.HttpBody, whose content type is told by the message itself."""
 
@@ -60,7 +60,7 @@ class Bodies:
             required = behaves(field, REQUIRED)
         body = {
             "description": self._comments.of(field.full_name if field else request.full_name),
-            "content": {ANY_TYPE: {}} if _is_raw(field, message) else {JSON: _media(schema, example)},
+            "content": {ANY_TYPE: {}} if _is_raw(field, message) else {JSON_TYPE: _media(schema, example)},
             "required": required,
         }
         return {key: value for key, value in body.items() if value}
@@ -72,7 +72,7 @@ class Bodies:
         if _is_raw(field, response if field is None else field.message_type):
             return {ANY_TYPE: {}}
         schema, example = self._response_schema(response, field), self._response_example(route)
-        return _stream(schema, example) if route.method.server_streaming else {JSON: _media(schema, example)}
+        return _stream(schema, example) if route.method.server_streaming else {JSON_TYPE: _media(schema, example)}
 
     def _response_schema(self, response: Descriptor, field: FieldDescriptor | None) -> Schema:
         if field is None:
@@ -103,15 +103,13 @@ def _stream(schema: Schema, example: Any) -> dict[str, dict[str, Any]]:  # noqa:
 
     OpenAPI 3.1 has no schema for the items of a stream that is no array; `contentSchema` is for each of them here.
     """
-    text = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    text = {"type": "string", "contentMediaType": JSON_TYPE, "contentSchema": schema}
     line = None if example is None else orjson.dumps(example).decode()
     return {
-        "text/event-stream": _media(
+        EVENT_STREAM_TYPE: _media(
             text | {"description": "Server-sent events, each with one message as JSON in its `data`."},
             line and f"data: {line}\n\n",
         ),
-        "application/x-ndjson": _media(
-            text | {"description": "Lines, each with one message as JSON."}, line and f"{line}\n"
-        ),
-        JSON: _media({"type": "array", "items": schema}, None if example is None else [example]),
+        LINES_TYPE: _media(text | {"description": "Lines, each with one message as JSON."}, line and f"{line}\n"),
+        JSON_TYPE: _media({"type": "array", "items": schema}, None if example is None else [example]),
     }

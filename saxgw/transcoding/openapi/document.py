@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from saxgw.transcoding.codec import Codec
+from saxgw.transcoding.framing import EVENT_STREAM_TYPE
 from saxgw.transcoding.openapi.bodies import Bodies
 from saxgw.transcoding.openapi.comments import Comments, first_sentence
 from saxgw.transcoding.openapi.examples import Examples
@@ -14,6 +15,7 @@ from saxgw.transcoding.openapi.failures import SCHEMA_NAME
 from saxgw.transcoding.openapi.parameters import Parameters
 from saxgw.transcoding.openapi.paths import parts_of, path_of, shape
 from saxgw.transcoding.openapi.schemas import Schemas
+from saxgw.transcoding.route import read_event_streams
 from saxgw.transcoding.router import ANY_METHOD
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ _GENERAL = (
     "lowerCamelCase. What GET takes in its query, it takes in a JSON body too. HEAD is answered wherever GET is."
 )
 _NO_BODY = "Instead of the query, or beside it, a JSON body with the same fields is taken."
+
+_EVENTS = (
+    "With `Accept: text/event-stream` it answers as {0} does, whose request it takes then, with all of its fields."
+)
 
 _NOT_SHOWN = "Not among the parameters, as a query has no form for them, or as they are inside of themselves:"
 
@@ -119,6 +125,12 @@ class _Making:
         self._failures = failures
         self._bodies = Bodies(self.schemas, self.comments, examples, codec)
         self._fields = Parameters(self.schemas, self.comments, examples)
+        self._event_streams = {
+            (route.http_method, route.template): route
+            for method in dict.fromkeys(route.method for route in routes)
+            for route in read_event_streams(method)
+        }
+        """Routes that answer the requests of others for those who ask for events."""
         self._ids: set[str] = set()
         self._names: dict[str, Sequence[str]] = {}
         """The names of the parameters of a path, by its shape."""
@@ -152,6 +164,11 @@ class _Making:
             notes.append(_NO_BODY)
         if left_out:
             notes.append(f"{_NOT_SHOWN} {', '.join(left_out)}.")
+        content = self._bodies.of_response(route)
+        events = self._event_streams.get((route.http_method, route.template))
+        if events is not None:
+            notes.append(_EVENTS.format(events.method.name))
+            content = {**content, EVENT_STREAM_TYPE: self._bodies.of_response(events)[EVENT_STREAM_TYPE]}
         taken = {parameter["name"] for parameter in in_query}
         shared = [name for name in self.parameters if name != _PRETTY or _PRETTY not in taken]
         operation = {
@@ -169,7 +186,7 @@ class _Making:
             "responses": {
                 "200": {
                     "description": self.comments.of(method.output_type.full_name) or "Success.",
-                    "content": self._bodies.of_response(route),
+                    "content": content,
                 },
                 **self._failures_of(method),
             },

@@ -1,0 +1,45 @@
+"""Extra inputs: from the JSON object that callers send to the forms that Sax has."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from saxgw.rpc.status import invalid_argument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.protobuf.struct_pb2 import ListValue, Struct, Value
+
+_FLOAT_MAX: Final = 3.4028234663852886e38
+"""The largest 32-bit float, which is what Sax sends numbers as."""
+
+
+def to_sax(struct: Struct) -> dict[str, float | str | Sequence[float]]:
+    """What a Struct holds as Sax takes it; raises RpcError for what Sax has no form for, naming the field."""
+    return {name: _extra_input(f"extra_inputs.{name}", value) for name, value in struct.fields.items()}
+
+
+def _extra_input(field: str, value: Value) -> float | str | Sequence[float]:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            return _float32(field, value.number_value)
+        case "string_value":
+            return value.string_value
+        case "list_value":
+            return _tensor(field, value.list_value)
+    raise invalid_argument([(field, "expected a number, a string or an array of numbers")])
+
+
+def _tensor(field: str, values: ListValue) -> list[float]:
+    for value in values.values:
+        if value.WhichOneof("kind") != "number_value":
+            raise invalid_argument([(field, "expected an array of numbers only")])
+    return [_float32(f"{field}[{i}]", value.number_value) for i, value in enumerate(values.values)]
+
+
+def _float32(field: str, number: float) -> float:
+    if not math.isfinite(number) or abs(number) > _FLOAT_MAX:
+        raise invalid_argument([(field, f"expected a number within the range of a 32-bit float, got {number:g}")])
+    return number
