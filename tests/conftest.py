@@ -104,7 +104,7 @@ async def connected(gateway: Gateway, door: str) -> AsyncIterator[Caller]:
     """A caller of any gateway, through one of DOORS."""
     async with (
         grpc.aio.insecure_channel(gateway.grpc_address) as channel,
-        aiohttp.ClientSession(f"http://{gateway.http_address}") as http,
+        aiohttp.ClientSession(f"http://{gateway.http_address}", connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         yield _caller(door, channel, http)
 
