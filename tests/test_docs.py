@@ -31,7 +31,7 @@ async def dev() -> AsyncIterator[Running]:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl was not found")
 async def test_walkthrough_with_curl(dev: Running) -> None:
     """The walk-through, word for word but for the port, gives what it says."""
-    assert await walk_through(README, "localhost:8888", dev.http_address) == 10
+    assert await walk_through(README, "localhost:8888", dev.http_address) == 12
 
 
 async def test_python_example(dev: Running) -> None:
