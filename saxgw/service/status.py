@@ -41,7 +41,13 @@ _STATUS: Final[dict[type[Exception], tuple[Code, str]]] = {
 }
 
 
-_PASSING: Final = (errors.RootUnavailable, errors.AdminUnavailable, errors.ReplicasUnavailable, errors.Busy)
+_PASSING: Final = (
+    errors.RootUnavailable,
+    errors.AdminUnavailable,
+    errors.ReplicasUnavailable,
+    errors.Busy,
+    errors.StreamBroken,
+)
 """What may be over soon, so that the same call may succeed later."""
 
 
