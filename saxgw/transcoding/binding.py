@@ -144,8 +144,8 @@ class RequestBinding:
         field = self._body_field
         if field is None or made.get(field.name) is None:
             return []
-        in_path = {name.partition(".")[2] for name in self._variables}
-        return [path for path in _paths(made[field.name], message_of(field)) if path not in in_path]
+        paths = _paths(made[field.name], message_of(field))
+        return [path for path in paths if f"{field.name}.{path}" not in self._variables]
 
 
 class ResponseBinding:

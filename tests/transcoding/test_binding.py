@@ -6,10 +6,11 @@ from typing import Any
 
 import orjson
 import pytest
+from google.api.http_pb2 import HttpRule
 from google.protobuf import json_format
 
 from saxgw.transcoding import InvalidInput, InvalidMessage, MethodNotAllowed, RouteNotFound, Transcoder, Violation
-from tests.transcoding.schema import POOL, message_class, methods
+from tests.transcoding.schema import POOL, message_class, methods, methods_for
 
 TRANSCODER = Transcoder(methods(), pool=POOL)
 LENIENT = Transcoder(methods(), pool=POOL, ignore_unknown_fields=True)
@@ -336,6 +337,14 @@ def test_update_mask(target: str, body: bytes, paths: list[str]) -> None:
     request: Any = TRANSCODER.match("PATCH", "/v1/shelves/7", target[1:]).decode(body)
     assert list(request.update_mask.paths) == paths
     assert request.HasField("update_mask") is bool(paths)
+
+
+def test_update_mask_beside_another_message() -> None:
+    """What the path says of another message than the body leaves the mask alone."""
+    rule = HttpRule(patch="/v1/{other.some_text}/{line.score}", body="line")
+    match = Transcoder(methods_for([("Pair", rule)])).match("PATCH", "/v1/x/1")
+    request: Any = match.decode(b'{"some_text":"y","score":1,"last":true}')
+    assert list(request.update_mask.paths) == ["some_text", "last"]
 
 
 def test_raw_request_bodies() -> None:
