@@ -15,7 +15,7 @@ from saxgw.transcoding.codec.decoder import as_message
 from saxgw.transcoding.codec.fields import is_plain_message, message_of
 from saxgw.transcoding.codec.objects import one_of_many
 from saxgw.transcoding.codec.text import load
-from saxgw.transcoding.errors import InvalidInput, Refusal, shorten
+from saxgw.transcoding.errors import InvalidInput, Refusal, quote, shorten
 from saxgw.transcoding.query import Target, same
 from saxgw.transcoding.route import WHOLE, Route, prints_arrays, variable_fields
 
@@ -81,6 +81,7 @@ class RequestBinding:
     def _body(self, body: bytes, content_type: str) -> Any:  # noqa: ANN401 - what a constructor takes, or a message
         field = self._body_field
         if self.takes_raw_body:
+            _check_content_type(content_type)
             raw = {"content_type": content_type, "data": body}
             return raw if field is None else {field.name: raw}
         if not body:
@@ -188,6 +189,14 @@ def _member(made: dict[str, Any], field: FieldDescriptor, new: dict[Any, Any]) -
         made[field.name] = new
     member: dict[Any, Any] = made[field.name]
     return member
+
+
+def _check_content_type(text: str) -> None:
+    """Raises Refusal if the raw bytes of the header, which `text` was made of, are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refusal(f"expected a media type, got {quote(text)}, which is not UTF-8").under("Content-Type") from None
 
 
 def _given_twice(place: str, other: str) -> Refusal:

@@ -355,6 +355,12 @@ def test_raw_request_bodies() -> None:
     assert (request.data, request.content_type) == (b"\xff{", "text/plain")
 
 
+def test_raw_request_bodies_of_a_broken_type() -> None:
+    """A content type that is not UTF-8, which servers show as lone surrogates, is refused."""
+    with pytest.raises(InvalidInput, match=r'Content-Type: expected a media type, got "\?", which is not UTF-8'):
+        TRANSCODER.match("POST", "/v1/raw").decode(b"x", content_type="\udcff")
+
+
 def test_raw_body_in_a_field() -> None:
     """A field of that type does so too, next to path and query."""
     match = TRANSCODER.match("PUT", "/v1/files/a/b.png", "revision=3")
