@@ -328,6 +328,7 @@ def test_ignoring_the_unknown(http_method: str, target: str, body: bytes, reques
         pytest.param("?update_mask=", b'{"title":"x"}', ["title"], id="empty mask"),
         pytest.param("?update_mask=tags", b'{"title":"x"}', ["tags"], id="given mask"),
         pytest.param("?updateMask=firstName", b'{"title":"x"}', ["first_name"], id="given mask in camelCase"),
+        pytest.param("?update_mask=*", b'{"title":"x"}', ["*"], id="given mask of everything"),
         pytest.param("", b"{}", [], id="empty body"),
         pytest.param("", b"", [], id="no body"),
     ],

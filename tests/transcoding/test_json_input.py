@@ -204,6 +204,13 @@ def decode(name: str, data: str | bytes, codec: Codec = CODEC) -> Any:
             "WellKnown", '{"fieldMask": "foo,barBaz"}', 'field_mask { paths: "foo" paths: "bar_baz" }', id="FieldMask"
         ),
         pytest.param("WellKnown", '{"fieldMask": "a.bC.d"}', 'field_mask { paths: "a.b_c.d" }', id="FieldMask, nested"),
+        pytest.param("WellKnown", '{"fieldMask": "*"}', 'field_mask { paths: "*" }', id="FieldMask, everything"),
+        pytest.param(
+            "WellKnown",
+            '{"fieldMask": "books.*.fullTitle,notes.7"}',
+            'field_mask { paths: "books.*.full_title" paths: "notes.7" }',
+            id="FieldMask, through all elements and a key",
+        ),
         pytest.param("WellKnown", '{"fieldMask": ""}', "field_mask { }", id="FieldMask, empty"),
         pytest.param("WellKnown", '{"struct": {}}', "struct { }", id="Struct, empty"),
         pytest.param(

@@ -135,6 +135,11 @@ def made(name: str, **fields: Any) -> Any:
             id="FieldMask",
         ),
         pytest.param(
+            made("WellKnown", field_mask={"paths": ["*", "books.*.full_title", "notes.7"]}),
+            b'{"field_mask":"*,books.*.fullTitle,notes.7"}',
+            id="FieldMask with wildcards and a key",
+        ),
+        pytest.param(
             made("WellKnown", struct={"a": [1, None, {"b": "c"}, True]}),
             b'{"struct":{"a":[1.0,null,{"b":"c"},true]}}',
             id="Struct",

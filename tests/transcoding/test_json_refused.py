@@ -433,6 +433,7 @@ def refuse(name: str, data: str | bytes) -> str:
         pytest.param(
             "WellKnown", '{"fieldMask": "foo,,bar"}', "field_mask: expected field paths", id="FieldMask, empty path"
         ),
+        pytest.param("WellKnown", '{"fieldMask": "a*"}', "field_mask: expected field paths", id="FieldMask, part of *"),
         pytest.param("WellKnown", '{"fieldMask": []}', "field_mask: expected field paths", id="FieldMask, array"),
         pytest.param("WellKnown", '{"struct": []}', "struct: expected a JSON object, got an array", id="Struct, array"),
         pytest.param(

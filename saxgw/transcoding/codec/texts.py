@@ -34,8 +34,11 @@ _TIMESTAMP = re.compile(
     re.ASCII,
 )
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
-_MASK_PATH = re.compile(r"[a-zA-Z][a-zA-Z0-9]*(?:\.[a-zA-Z][a-zA-Z0-9]*)*")
-_SNAKE_PATH = re.compile(r"[a-z0-9.]*(?:_[a-z][a-z0-9.]*)*")
+_MASK_STEP = r"(?:[a-zA-Z][a-zA-Z0-9]*|[0-9]+|\*)"
+MASK_PATH = rf"{_MASK_STEP}(?:\.{_MASK_STEP})*"
+"""A path of a FieldMask in JSON. Beside fields it may go through keys of maps, and `*` for all there is (AIP-161)."""
+_MASK_PATH = re.compile(MASK_PATH)
+_SNAKE_PATH = re.compile(r"[a-z0-9.*]*(?:_[a-z][a-z0-9.*]*)*")
 
 
 def parse_timestamp(value: Any, _levels: int) -> dict[str, Any]:  # noqa: ANN401 - a Converter

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from saxgw.transcoding.codec.fields import ANY, is_wrapper
 from saxgw.transcoding.codec.scalars import FLOAT_LIMIT, RANGES
+from saxgw.transcoding.codec.texts import MASK_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,6 @@ _INTEGER_FORMATS: Mapping[tuple[int, int], str] = {
 _NON_FINITE = "NaN|-?Infinity"
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _BASE64 = "^(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}(?:==)?|[A-Za-z0-9+/_-]{3}=?)?$"
-_FIELD_PATH = r"[a-zA-Z][a-zA-Z0-9]*(?:\.[a-zA-Z][a-zA-Z0-9]*)*"
 _TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})$"
 _DURATION = r"^-?[0-9]{1,12}(?:\.[0-9]{1,9})?s$"
 
@@ -93,7 +93,7 @@ def special_schema(message: Descriptor, form: Form) -> Schema:
         return scalar_schema(message.fields_by_name["value"], form)
     schema = dict(_SPECIAL[message.full_name])
     if message.full_name == "google.protobuf.FieldMask" and form is Form.REQUEST:
-        schema["pattern"] = f"^(?:{_FIELD_PATH}(?:,{_FIELD_PATH})*)?$"
+        schema["pattern"] = f"^(?:{MASK_PATH}(?:,{MASK_PATH})*)?$"
     return schema
 
 
