@@ -59,6 +59,18 @@ def decode(name: str, data: str | bytes, codec: Codec = CODEC) -> Any:
         pytest.param("Scalars", '{"int32": "0"}', "", id="zero, a string"),
         pytest.param("Scalars", '{"int32": "1e5"}', "int32: 100000", id="int32, an exponent in a string"),
         pytest.param("Scalars", '{"int32": 100000.000}', "int32: 100000", id="int32 with a fraction of zero"),
+        pytest.param(
+            "Scalars",
+            '{"int64": "9007199254740993.0"}',
+            "int64: 9007199254740993",
+            id="int64 beyond a double",
+        ),
+        pytest.param(
+            "Scalars", '{"int64": "9223372036854775807e0"}', "int64: 9223372036854775807", id="int64 max, an exponent"
+        ),
+        pytest.param(
+            "Scalars", '{"int64": "-9.223372036854775808e18"}', "int64: -9223372036854775808", id="int64 min, the same"
+        ),
         pytest.param("Scalars", '{"int32": 1e5}', "int32: 100000", id="int32 with an exponent"),
         pytest.param("Scalars", '{"int32": 2147483647.0}', "int32: 2147483647", id="int32 max, a float"),
         pytest.param("Scalars", '{"int32": -2147483648.0}', "int32: -2147483648", id="int32 min, a float"),

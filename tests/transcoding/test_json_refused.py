@@ -73,6 +73,13 @@ def refuse(name: str, data: str | bytes) -> str:
         pytest.param(
             "Scalars", '{"uint64": "1e536870000"}', "uint64: expected an integer", id="uint64, a huge exponent"
         ),
+        pytest.param(
+            "Scalars", '{"uint64": "18446744073709551615.5"}', "uint64: expected an integer", id="uint64, half too much"
+        ),
+        pytest.param(
+            "Scalars", f'{{"int64": "1e{"9" * 50}"}}', "int64: expected an integer", id="int64, an endless exponent"
+        ),
+        pytest.param("Scalars", '{"int64": "1e-999999999"}', "int64: expected an integer", id="int64, next to nothing"),
         pytest.param("Scalars", f'{{"int64": "{"9" * 5000}"}}', "int64: expected an integer", id="int64, 5000 digits"),
         pytest.param("Scalars", '{"int32": 0.5}', "int32: expected an integer, got 0.5", id="int32 with a fraction"),
         pytest.param(

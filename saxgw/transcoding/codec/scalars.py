@@ -12,6 +12,7 @@ import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -53,6 +54,8 @@ NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 """A number as JSON writes it."""
 
 _DIGITS = re.compile(r"-?(?:0|[1-9][0-9]{0,19})")
+_LONGEST_INTEGER = 40
+"""In digits, of integers that are made of texts at all: twice what 64 bits can hold."""
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
@@ -103,11 +106,24 @@ def _whole(value: Any) -> int | None:  # noqa: ANN401 - any JSON value
     if type(value) is str:
         if _DIGITS.fullmatch(value):
             return int(value)
-        value = float(value) if NUMBER.fullmatch(value) else None
+        return _whole_text(value)
     # Integers beyond 64 bits arrive as floats too, and the one below -2**63 is rounded to -2**63.
     if type(value) is float and value.is_integer() and value != -(2.0**63):
         return int(value)
     return None
+
+
+def _whole_text(text: str) -> int | None:
+    """The integer in a text with a fraction or exponent; not by way of a float, which would round those of 64 bits."""
+    if not NUMBER.fullmatch(text):
+        return None
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent of very many digits
+        return None
+    if number.adjusted() > _LONGEST_INTEGER or number != number.to_integral_value():
+        return None
+    return int(number)
 
 
 def _double(value: Any, _levels: int) -> float:  # noqa: ANN401 - a Converter
