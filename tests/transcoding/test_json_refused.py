@@ -603,6 +603,16 @@ def test_depth(name: str, opening: str, closing: str) -> None:
     assert "nested too deeply" in refuse(name, opening * 100 + innermost + closing * 100)
 
 
+def test_depth_of_an_any() -> None:
+    """What is inside of an Any is refused if it has more levels of messages than protobuf reads back."""
+
+    def any_of(levels: int) -> str:
+        return f'{{"@type":"{WELL_KNOWN}.Struct","value":' + '{"a":' * levels + "{}" + "}" * (levels + 1)
+
+    assert CODEC.encode(decode("google.protobuf.Any", any_of(30))) == any_of(30).encode()
+    assert "nested too deeply" in refuse("google.protobuf.Any", any_of(60))
+
+
 @pytest.mark.parametrize("item", ["{}", '{"some_text": "a"}', '{"some_text": "a", "score": 1}'])
 def test_depth_of_arrays_of_objects(item: str) -> None:
     """The objects in an array are a level of their own, whether or not there is anything in them to convert."""

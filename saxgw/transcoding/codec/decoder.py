@@ -10,6 +10,7 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from saxgw.transcoding.codec.dynamic import DYNAMIC, dynamic_converter
@@ -160,7 +161,13 @@ class Decoders(dict["Descriptor", Converter]):
                     raise refusal.under("value") from None
             else:
                 made = self[descriptor](rest, levels)
-            return {"type_url": url, "value": as_message(GetMessageClass(descriptor), made).SerializePartialToString()}
+            message_class = GetMessageClass(descriptor)
+            data = as_message(message_class, made).SerializePartialToString()
+            try:
+                message_class.FromString(data)
+            except DecodeError:  # one level of a Struct is three of messages, of which protobuf reads 100
+                raise too_deep() from None
+            return {"type_url": url, "value": data}
 
         return convert
 
