@@ -47,7 +47,7 @@ async def test_library_with_curl() -> None:
     page = (ROOT / "examples/library/README.md").read_text()
     async with running("-m", "examples.library", "--http-port", "0", "--grpc-port", "0", cwd=ROOT) as output:
         http_address, _ = await ready(output)
-        assert await walk_through(page, "localhost:8080", http_address) == 13
+        assert await walk_through(page, "localhost:8080", http_address) == 14
 
 
 async def test_library_over_grpc() -> None:

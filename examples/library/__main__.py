@@ -19,7 +19,7 @@ from saxgw.doors.http import HttpDoor
 from saxgw.rpc.call import Call
 from saxgw.rpc.endpoint import make_endpoints
 from saxgw.rpc.interceptors import report_unexpected, require_fields
-from saxgw.rpc.status import Code, RpcError
+from saxgw.rpc.status import Code, RpcError, invalid_argument
 
 pb: Any = grpc.protos("examples/library/library.proto")
 
@@ -55,6 +55,8 @@ class Library:
 
     async def update_book(self, request: Any, _: Call) -> Any:
         book = _find(self._books, request.book.name)
+        if not request.update_mask.IsValidForDescriptor(pb.Book.DESCRIPTOR):
+            raise invalid_argument([("update_mask", "names a field that books do not have")])
         request.update_mask.MergeMessage(request.book, book, replace_message_field=True)
         return book
 
