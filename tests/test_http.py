@@ -11,11 +11,16 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from google.api.http_pb2 import HttpRule
 
 from saxgw.devcell import DevCell
+from saxgw.doors.http import HttpDoor
 from saxgw.gateway import Gateway
+from saxgw.rpc.call import Call
+from saxgw.rpc.endpoint import make_endpoints
 from tests.callers import HttpCaller, active_replicas
 from tests.conftest import definition, settings
+from tests.transcoding.schema import methods_with
 
 BODY = {"model": "/sax/test/none", "query": "x"}
 
@@ -75,6 +80,25 @@ async def test_wrong_method(http: aiohttp.ClientSession, method: str, path: str,
     status, payload, response = await send(http, "OPTIONS", path)
     assert (status, payload) == (204, None)
     assert set(response.headers["Allow"].split(", ")) == allow
+
+
+async def test_own_options() -> None:
+    """A rule for OPTIONS itself is among the methods that Allow names, once."""
+    rules = [HttpRule(custom={"kind": "OPTIONS", "path": "/a"}), HttpRule(get="/a")]
+    (service,) = {method.containing_service for method in methods_with(rules)}
+
+    class Nothing:
+        async def m0(self, _request: Any, _call: Call) -> Any:
+            raise NotImplementedError
+
+        m1 = m0
+
+    async with (
+        HttpDoor(make_endpoints(service, Nothing()), "127.0.0.1", 0) as door,
+        aiohttp.ClientSession(f"http://127.0.0.1:{door.port}") as http,
+    ):
+        _, _, response = await send(http, "PUT", "/a")
+        assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
 async def test_head(http: aiohttp.ClientSession, published: str) -> None:

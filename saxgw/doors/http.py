@@ -240,7 +240,7 @@ class HttpDoor(HttpServer):
 
 def _other_method(request: web.BaseRequest, path: str, allow: Iterable[str]) -> web.Response:
     """405 with Allow, or what OPTIONS asks for."""
-    headers = {"Allow": ", ".join([*allow, "OPTIONS"])}
+    headers = {"Allow": ", ".join(dict.fromkeys([*allow, "OPTIONS"]))}
     if request.method == "OPTIONS":
         return web.Response(status=204, headers=headers)
     message = f'"{path}" does not take {request.method}; it takes {headers["Allow"]}'
