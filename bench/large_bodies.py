@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _RUNS: Final = 5
-_SIZES: Final = (2**16, 2**18, 2**20, 2**22)
+_SIZES: Final = (2**15, 2**17, 2**20, 2**22)
 
 
 def _bodies(size: int) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """What a body of about so many bytes consists of, its message and its JSON value."""
     yield "text", REQUEST, {"query": "word\n" * (size // 6)}
     yield "numbers", REQUEST, {"extra_inputs": {"x": [at / 7 for at in range(size // 19)]}}
+    yield "names", REQUEST, {"extra_inputs": {f"{at:08}": {"a": []} for at in range(size // 20)}}
     results = [{"text": f"some text {at:8}", "score": -at / 7} for at in range(size // 52)]
     yield "results", RESPONSE, {"results": results}
 

@@ -58,9 +58,10 @@ _DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
 _BODY_TIMEOUT_S: Final = 60.0
 """How long a body may take to arrive, unless the caller gives the whole call less."""
 
-LARGE_BYTES: Final = 128 * 2**10
-"""From this size on, bodies are decoded and encoded in a thread, so that other callers need not wait for it. What is
-smaller takes about as long as the event loop waits for a thread anyway (bench/large_bodies.py)."""
+LARGE_BYTES: Final = 32 * 2**10
+"""From this size on, bodies are decoded and encoded in a thread, so that other callers wait less for it: for the steps
+that keep Python's lock, which grow with the number of objects in the body. What is smaller holds up the event loop for
+5 ms if it is all small objects, and for less than a thread costs if it is text (bench/large_bodies.py)."""
 
 KEEPALIVE_S: Final = 15.0
 """After how long a silence an event stream shows that it is alive."""
