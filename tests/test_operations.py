@@ -185,8 +185,18 @@ async def test_generate_with_an_unknown_extra_input(call: Caller, published: str
         ([[1]], "extra_inputs.x"),
         (1e39, "extra_inputs.x"),
         ([0, -1e39], "extra_inputs.x[1]"),
+        ([0.5] * 5000 + [1e39], "extra_inputs.x[5000]"),
     ],
-    ids=["bool", "null", "object", "mixed array", "nested array", "too large", "too large in an array"],
+    ids=[
+        "bool",
+        "null",
+        "object",
+        "mixed array",
+        "nested array",
+        "too large",
+        "too large in an array",
+        "in a long one",
+    ],
 )
 async def test_generate_with_an_impossible_extra_input(call: Caller, published: str, value: Any, field: str) -> None:
     """What Sax has no form for is refused by name."""

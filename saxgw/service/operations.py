@@ -85,13 +85,13 @@ class SaxService:
         )
 
     async def generate(self, request: pb.GenerateRequest, _: Call) -> pb.GenerateResponse:
-        return await self._generate(_model(request.model), request.query, _inputs(request))
+        return await self._generate(_model(request.model), request.query, await _inputs(request))
 
     async def generate_stream(
         self, request: pb.GenerateStreamRequest, _: Call
     ) -> AsyncGenerator[pb.GenerateStreamResponse]:
         stream = self._sax.generate_stream(
-            _model(request.model), request.query, _inputs(request), increments=request.increments
+            _model(request.model), request.query, await _inputs(request), increments=request.increments
         )
         async with aclosing(stream) as steps:
             async for items in steps:
@@ -103,17 +103,17 @@ class SaxService:
                 )
 
     async def batch_generate(self, request: pb.BatchGenerateRequest, _: Call) -> pb.BatchGenerateResponse:
-        model, inputs = _model(request.model), _inputs(request)
+        model, inputs = _model(request.model), await _inputs(request)
         outcomes = await side_by_side(
             "queries", request.queries, lambda query: self._generate(model, query, inputs), pb.GenerateOutcome
         )
         return pb.BatchGenerateResponse(outcomes=outcomes)
 
     async def score(self, request: pb.ScoreRequest, _: Call) -> pb.ScoreResponse:
-        return await self._score(_model(request.model), request, _inputs(request))
+        return await self._score(_model(request.model), request, await _inputs(request))
 
     async def batch_score(self, request: pb.BatchScoreRequest, _: Call) -> pb.BatchScoreResponse:
-        model, inputs = _model(request.model), _inputs(request)
+        model, inputs = _model(request.model), await _inputs(request)
         for at, query in enumerate(request.queries):
             if not query.suffixes:
                 raise invalid_argument([(f"queries[{at}].suffixes", "is required but missing or empty")])
@@ -123,7 +123,7 @@ class SaxService:
         return pb.BatchScoreResponse(outcomes=outcomes)
 
     async def embed(self, request: pb.EmbedRequest, _: Call) -> pb.EmbedResponse:
-        embedding = await self._sax.embed(_model(request.model), request.text, _inputs(request))
+        embedding = await self._sax.embed(_model(request.model), request.text, await _inputs(request))
         return pb.EmbedResponse(embedding=embedding)
 
     async def wait_for_ready(self, request: pb.WaitForReadyRequest, call: Call) -> pb.WaitForReadyResponse:
@@ -157,8 +157,8 @@ class SaxService:
         return pb.ScoreResponse(scores=await self._sax.score(model, query.prefix, query.suffixes, inputs))
 
 
-def _inputs(request: _HasExtraInputs) -> ExtraInputs | None:
-    return extra_inputs.to_sax(request.extra_inputs) if request.HasField("extra_inputs") else None
+async def _inputs(request: _HasExtraInputs) -> ExtraInputs | None:
+    return await extra_inputs.to_sax(request.extra_inputs) if request.HasField("extra_inputs") else None
 
 
 def _model(name: str) -> str:
