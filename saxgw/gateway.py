@@ -101,6 +101,9 @@ class Gateway:
                     admin_timeout_s=settings.admin_timeout,
                     replica_wait_s=settings.replica_wait,
                     max_message_bytes=settings.max_response_bytes,
+                    max_waiting=settings.max_queue,
+                    min_in_flight=settings.min_in_flight,
+                    max_in_flight=settings.max_in_flight,
                 )
             )
             table = endpoints(settings, client)

@@ -68,6 +68,22 @@ class Settings:
         10_000, "How many calls run at once, both doors together; more are refused as RESOURCE_EXHAUSTED.", low=1
     )
 
+    max_queue: int = _setting(
+        1000,
+        "How many requests for one model wait for model servers with room for them; more are refused as "
+        "RESOURCE_EXHAUSTED.",
+        low=0,
+    )
+
+    min_in_flight: int = _setting(1, "How many requests of one method a model server is always sent at a time.", low=1)
+
+    max_in_flight: int = _setting(
+        1000,
+        "How many requests of one method a model server is sent at a time at the most. In between the gateway finds "
+        "out what it takes.",
+        low=1,
+    )
+
     ignore_unknown_fields: bool = _setting(
         False,  # noqa: FBT003 - a default, not a call's argument
         "Ignore unknown JSON fields and query parameters instead of refusing them.",
@@ -86,6 +102,11 @@ class Settings:
             raise InvalidSetting(f"{flag('sax_root')} is empty; name a directory or a URL such as gs://bucket/dir")
         if not self.host:
             raise InvalidSetting(f"{flag('host')} is empty; name an address to listen on, such as 127.0.0.1")
+        if self.max_in_flight < self.min_in_flight:
+            raise InvalidSetting(
+                f"{flag('max_in_flight')} must be at least {flag('min_in_flight')}, which is {self.min_in_flight}, "
+                f"got {self.max_in_flight}"
+            )
         if self.log_level not in LOG_LEVELS:
             raise InvalidSetting(f"--log-level must be one of {', '.join(LOG_LEVELS)}, got {self.log_level}")
 

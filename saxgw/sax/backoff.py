@@ -3,6 +3,31 @@
 from __future__ import annotations
 
 import random
+from typing import Final
+
+_SHARE: Final = 0.2
+"""How many retries each request pays for."""
+
+_RESERVE: Final = 500.0
+"""How many retries there may be beyond that: when a replica dies, all that it had at a time are sent to another."""
+
+
+class RetryBudget:
+    """Keeps retries a small share of all requests, however many fail, so that it is not they that keep servers down."""
+
+    def __init__(self) -> None:
+        self._left = _RESERVE
+
+    def earn(self) -> None:
+        """Notes a request that was answered."""
+        self._left = min(self._left + _SHARE, _RESERVE)
+
+    def spend(self) -> bool:
+        """Whether one more retry is allowed, which is taken then."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 def pause_s(failures: int, first_s: float, longest_s: float) -> float:

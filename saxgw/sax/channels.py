@@ -20,9 +20,10 @@ CONNECT_TIMEOUT_S: Final = 2.0
 """How long one attempt to connect may take; what the official client gives it (Sax protocol §6.5)."""
 
 _OPTIONS: Final = (
-    # A server that comes back is found again within two seconds, not two minutes; gRPC adds up to a fifth at random.
+    # A server that comes back is used within two seconds, not two minutes: this long until it is found again (gRPC adds
+    # up to a fifth at random), and about as long until the next request tries it (replicas.py).
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1600),
+    ("grpc.max_reconnect_backoff_ms", 800),
     # Despite its name this is the time limit of one attempt.
     ("grpc.min_reconnect_backoff_ms", round(CONNECT_TIMEOUT_S * 1000)),
     # Cells live on a private network, plaintext; a proxy for the web is no way into it.
@@ -31,7 +32,11 @@ _OPTIONS: Final = (
     # model servers send tracebacks (Sax protocol §5.6).
     ("grpc.max_metadata_size", 2**20),
     ("grpc.absolute_max_metadata_size", 2**20),
-    # No keepalive pings: both kinds of servers hang up on clients that send them often (Sax protocol §9.1.15).
+    # A host that has vanished is noticed while calls wait for it. Both kinds of servers hang up on clients that ping
+    # more often than every five minutes, or while no call is open (Sax protocol §9.1.15).
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 0),
 )
 
 

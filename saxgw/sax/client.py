@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import warnings
-from functools import partial
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
+import weakref
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import grpc.aio
 
@@ -14,8 +14,10 @@ from saxgw.sax.admin import Admin
 from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, ServerStats, ServerType, StreamItem
 from saxgw.sax.backoff import pause_s
 from saxgw.sax.channels import Channels
-from saxgw.sax.errors import AdminUnavailable, Busy, InvalidArgument, ReplicasUnavailable, SaxError
+from saxgw.sax.dispatch import Dispatcher
+from saxgw.sax.errors import AdminUnavailable, InvalidArgument
 from saxgw.sax.increments import Increments
+from saxgw.sax.limits import Bounds
 from saxgw.sax.names import (
     cell_of,
     check_checkpoint,
@@ -26,19 +28,15 @@ from saxgw.sax.names import (
 )
 from saxgw.sax.replicas import ReplicaSet
 from saxgw.sax.root import Root
-from saxgw.sax.status import data_error, status_of, stream_error
+from saxgw.sax.status import status_of, stream_error
 from saxgw.sax.wire import admin_pb2, common_pb2, lm_pb2, modelet_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from google.protobuf.descriptor import EnumDescriptor
 
-    from saxgw.sax.status import Status
-    from saxgw.sax.wire.lm_pb2_grpc import LMServiceAsyncStub
 
-_Response = TypeVar("_Response")
-_Request: TypeAlias = lm_pb2.GenerateRequest | lm_pb2.ScoreRequest | lm_pb2.EmbedRequest
 _Stream: TypeAlias = "grpc.aio.UnaryStreamCall[lm_pb2.GenerateRequest, lm_pb2.GenerateStreamResponse]"
 
 _STATUS_TIMEOUT_S: Final = 2.0
@@ -48,16 +46,22 @@ _FIRST_LOOK_S: Final = 0.05
 _LONGEST_LOOK_S: Final = 2.0
 """Pauses of wait_for_ready after the admin was away, or counted replicas that are not there."""
 
+_FIRST_IN_FLIGHT: Final = 16
+"""How many requests a model server is sent at a time before anything is known of it."""
+
 _MAX_REPLICAS: Final = 2**31 - 1
 
 
-def connect(
+def connect(  # noqa: PLR0913 - settings, by name
     root: str,
     *,
     admin_timeout_s: float = 10.0,
     replica_wait_s: float = 10.0,
     idle_s: float = 300.0,
     max_message_bytes: int = 64 * 2**20,
+    max_waiting: int = 1000,
+    min_in_flight: int = 1,
+    max_in_flight: int = 1000,
 ) -> CellClient:
     """Returns a client for the cells under `root`. Nothing is contacted before its first call.
 
@@ -73,6 +77,9 @@ def connect(
             does not bound the time that a replica then works.
         idle_s: seconds after which an unused model is no longer watched and its channels are closed.
         max_message_bytes: size limit of answers.
+        max_waiting: how many requests for one model may wait for a model server with room for them; more are Busy.
+        min_in_flight: how many requests of one method a model server is always sent at a time.
+        max_in_flight: how many it is never sent more than. In between the client finds out by itself what it takes.
 
     Raises:
         InvalidName: `root` cannot be a SAX_ROOT.
@@ -83,6 +90,8 @@ def connect(
         replica_wait_s=replica_wait_s,
         idle_s=idle_s,
         max_message_bytes=max_message_bytes,
+        max_waiting=max_waiting,
+        bounds=Bounds(least=min_in_flight, first=max(min_in_flight, _FIRST_IN_FLIGHT), most=max_in_flight),
     )
 
 
@@ -92,16 +101,26 @@ class CellClient(SaxClient):
     It belongs to the event loop of its first call, and is closed by `async with` or aclose().
     """
 
-    def __init__(
-        self, root: Root, *, admin_timeout_s: float, replica_wait_s: float, idle_s: float, max_message_bytes: int
+    def __init__(  # noqa: PLR0913 - those of connect()
+        self,
+        root: Root,
+        *,
+        admin_timeout_s: float,
+        replica_wait_s: float,
+        idle_s: float,
+        max_message_bytes: int,
+        max_waiting: int,
+        bounds: Bounds,
     ) -> None:
         self._root = root
         self._admin_timeout_s = admin_timeout_s
-        self._replica_wait_s = replica_wait_s
         self._idle_s = idle_s
         self._channels = Channels(max_message_bytes)
         self._admins: dict[str, Admin] = {}
-        self._replicas: dict[str, ReplicaSet] = {}
+        # Not by a reference of its own: a cycle would keep a client that was dropped open from telling so.
+        self._dispatcher = Dispatcher(weakref.proxy(self), replica_wait_s)
+        self._bounds = bounds
+        self._max_waiting = max_waiting
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -197,7 +216,7 @@ class CellClient(SaxClient):
 
     async def generate(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[Sample]:
         request = self._generate_request(model, text, extra_inputs)
-        response = await self._ask(request, lambda lm: lm.Generate(request))
+        response = await self._dispatcher.ask("lm.generate", request, lambda lm: lm.Generate(request))
         samples = [Sample(entry.text, entry.score) for entry in response.texts]
         # Servers of vLLM models add one empty entry to what they generated (Sax protocol §5.6).
         if len(samples) > 1 and samples[-1] == ("", 0.0):
@@ -209,7 +228,9 @@ class CellClient(SaxClient):
     ) -> AsyncGenerator[list[StreamItem]]:
         request = self._generate_request(model, text, extra_inputs)
         only_adds = Increments() if increments else None
-        (call, response), free = await self._take(request, lambda lm: _begin(lm.GenerateStream(request)))
+        (call, response), free = await self._dispatcher.take(
+            "lm.generate_stream", request, lambda lm: _begin(lm.GenerateStream(request))
+        )
         try:
             while response is not None:
                 items = [
@@ -234,20 +255,19 @@ class CellClient(SaxClient):
         request = lm_pb2.ScoreRequest(model_key=self._known(model), prefix=prefix, suffix=suffixes)
         if extra_inputs:
             _fill(request.extra_inputs, extra_inputs)
-        response = await self._ask(request, lambda lm: lm.Score(request))
+        response = await self._dispatcher.ask("lm.score", request, lambda lm: lm.Score(request))
         return list(response.logp)
 
     async def embed(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[float]:
         request = lm_pb2.EmbedRequest(model_key=self._known(model), text=text)
         if extra_inputs:
             _fill(request.extra_inputs, extra_inputs)
-        response = await self._ask(request, lambda lm: lm.Embed(request))
+        response = await self._dispatcher.ask("lm.embed", request, lambda lm: lm.Embed(request))
         return list(response.embedding)
 
     async def aclose(self) -> None:
         self._closed = True
-        for replicas in list(self._replicas.values()):
-            await replicas.aclose()
+        await self._dispatcher.aclose()
         for admin in self._admins.values():
             await admin.aclose()
         await self._channels.aclose()
@@ -260,80 +280,7 @@ class CellClient(SaxClient):
 
     def _known(self, model: str) -> str:
         """The full name of a model, which need not be looked at again if it is in use."""
-        return model if model in self._replicas else parse_model(model)
-
-    async def _ask(self, request: _Request, rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]]) -> _Response:
-        """Sends a request as _take() does, and returns the answer once it is complete."""
-        response, free = await self._take(request, rpc)
-        free()
-        return response
-
-    async def _take(
-        self, request: _Request, rpc: Callable[[LMServiceAsyncStub], Awaitable[_Response]]
-    ) -> tuple[_Response, Callable[[], None]]:
-        """Sends a request to one replica after another until one takes it, for as long as replica_wait_s allows.
-
-        Returns what `rpc` returned, and what to call when the replica is done with the request.
-
-        The time runs from the first obstacle, so that a request whose replica dies under it is sent to another,
-        however long it had been there. No deadline goes with it: one that passes in a model server's queue costs the
-        server a slot for ever (Sax protocol §5.7).
-        """
-        model = request.model_key
-        until: float | None = None
-        status: Status | None = None
-        while True:
-            replicas = self._replicas.get(model) or self._watch(model)
-            if until is not None and asyncio.get_running_loop().time() >= until:
-                raise await self._why_none(model, status, known=replicas.known)
-            replica = replicas.pick()
-            if replica is None:
-                until = until or self._give_up_time()
-                await replicas.wait(until)
-                continue
-            try:
-                response = await rpc(replica.server.lm)
-            except grpc.aio.AioRpcError as error:
-                status = status_of(error)
-                if not status.retry_elsewhere:
-                    replicas.answered(replica)  # whatever it said: it is there and takes requests
-                    replicas.done(replica)
-                    raise data_error(status, model, request.ByteSize()) from error
-                replicas.failed(replica, busy=status.busy)
-                replicas.done(replica)
-                until = until or self._give_up_time()
-            except BaseException:  # the caller has left
-                replicas.abandoned(replica)
-                replicas.done(replica)
-                raise
-            else:
-                replicas.answered(replica)
-                return response, partial(replicas.done, replica)
-
-    def _give_up_time(self) -> float:
-        return asyncio.get_running_loop().time() + self._replica_wait_s
-
-    async def _why_none(self, model: str, status: Status | None, *, known: bool) -> SaxError:
-        """Returns what to tell when no replica took a request in time; `status` is the last answer, if any."""
-        if status is not None and status.busy:
-            return Busy(f"the model servers of {model} have as many requests as they take; try again later")
-        try:
-            detail = await self.describe(model)
-        except AdminUnavailable as error:
-            if not known:
-                return error
-            return ReplicasUnavailable(
-                f"no model server of {model} could be reached, and neither could the admin of {cell_of(model)}; "
-                "try again later, or check that they run"
-            )
-        except SaxError as error:
-            return error
-        if detail.max_replicas == 0:
-            return ReplicasUnavailable(f"{model} is published with 0 replicas; update it to have 1 or more")
-        return ReplicasUnavailable(
-            f"no model server took the request for {model} within {self._replica_wait_s:g} s "
-            f"(replicas asked for: {detail.max_replicas}, ready: {detail.active_replicas}); try again later"
-        )
+        return model if self._dispatcher.knows(model) else parse_model(model)
 
     async def _is_loaded(self, model: str, address: str) -> bool:
         server = self._channels.open(address)
@@ -345,11 +292,17 @@ class CellClient(SaxClient):
             self._channels.release(server)
         return any(entry.model_key == model and entry.model_status == common_pb2.LOADED for entry in status.models)
 
-    def _watch(self, model: str) -> ReplicaSet:
-        replicas = self._replicas[model] = ReplicaSet(
-            model, self._admin(cell_of(model)), self._channels, idle_s=self._idle_s, forget=self._replicas.pop
+    def follow(self, model: str, forget: Callable[[str], object]) -> ReplicaSet:
+        """Follows the replicas of a model, until `forget` is called with its name. For the dispatcher."""
+        return ReplicaSet(
+            model,
+            self._admin(cell_of(model)),
+            self._channels,
+            idle_s=self._idle_s,
+            forget=forget,
+            bounds=self._bounds,
+            max_waiting=self._max_waiting,
         )
-        return replicas
 
     def _check_open(self) -> None:
         if self._closed:

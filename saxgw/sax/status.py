@@ -31,6 +31,8 @@ _SIZE_LIMIT: Final = re.compile(
 )
 """gRPC's words for a message over the limit of its receiver, be it the server or we."""
 
+_STATED_LIMIT: Final = re.compile(r"Too many requests: .* (\d{1,9})\s*\Z", re.DOTALL)
+
 _PRIVATE: Final = re.compile(
     r"(?<![\w.])(?:\w+:/{0,2})?/(?!sax/)[\w.@%+=~-]+(?:/[\w.@%+=~-]*)*"  # paths and URLs, but not names of models
     r"|(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?|\[[0-9a-fA-F:]+\]:\d+"  # addresses
@@ -64,6 +66,17 @@ class Status(NamedTuple):
         return self.code is Code.CANCELLED or (
             self.code is Code.RESOURCE_EXHAUSTED and not _SIZE_LIMIT.search(self.words)
         )
+
+    @property
+    def stated_limit(self) -> int | None:
+        """How many requests a model server takes at a time, which the words end with that it refuses more by (§5.6)."""
+        limit = _STATED_LIMIT.search(self.words)
+        return int(limit[1]) if limit else None
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether a write that was answered so may have been carried out, its answer being lost or late."""
+        return self.code in (Code.UNAVAILABLE, Code.CANCELLED, Code.DEADLINE_EXCEEDED) and not self.being_unpublished
 
     @property
     def being_unpublished(self) -> bool:
