@@ -12,20 +12,24 @@ import grpc.aio
 
 from saxgw.sax.backoff import pause_s
 from saxgw.sax.connection import AdminConnection
-from saxgw.sax.errors import CellNotFound, InvalidArgument, ModelNotFound
+from saxgw.sax.errors import AdminUnavailable, CellNotFound, InvalidArgument, ModelExists, ModelNotFound
 from saxgw.sax.status import admin_error, status_of
 from saxgw.sax.wire import admin_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from saxgw.sax.channels import Channels
     from saxgw.sax.connection import Request, Response, Rpc
     from saxgw.sax.root import Root
+    from saxgw.sax.status import Status
 
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
 """Pauses between tries to publish under a name that is not free yet."""
+
+_SHARE_TO_ASK: Final = 0.4
+"""How much of the time that is left after a write in doubt is kept to ask what has become of it."""
 
 _ASKS: Final = 3
 """How often a question that changes nothing is asked at most, as long as the connection breaks."""
@@ -59,8 +63,15 @@ class Admin:
 
     async def publish(self, model: admin_pb2.Model) -> None:
         """Publishes a model. Raises ModelExists or InvalidArgument if the admin refuses it."""
+
+        def is_done(published: admin_pb2.Model | None) -> bool:
+            if published is not None and not _is_like(published, model):
+                raise ModelExists(f"{model.model_id} is published already; update it, or unpublish it first")
+            return published is not None
+
         async with self._writes_to(model.model_id):
-            await self._write(lambda admin: admin.Publish, admin_pb2.PublishRequest(model=model), model.model_id)
+            request = admin_pb2.PublishRequest(model=model)
+            await self._write(lambda admin: admin.Publish, request, model.model_id, is_done)
 
     async def update(
         self, model: str, model_path: str, checkpoint: str, replicas: int, overrides: Mapping[str, str] | None
@@ -69,6 +80,12 @@ class Admin:
 
         An Update replaces all that is stored of a model, so it starts from what is listed (Sax protocol §9.1.17).
         """
+
+        def is_done(published: admin_pb2.Model | None) -> bool:
+            if published is None:
+                raise ModelNotFound(f"{model} is not published; publish it first")
+            return _is_like(published, updated)
+
         async with self._writes_to(model):
             updated = admin_pb2.Model()
             updated.CopyFrom((await self.published(model)).model)
@@ -78,12 +95,13 @@ class Admin:
             updated.model_path = model_path
             updated.checkpoint_path = checkpoint
             updated.requested_num_replicas = replicas
-            await self._write(lambda admin: admin.Update, admin_pb2.UpdateRequest(model=updated), model)
+            await self._write(lambda admin: admin.Update, admin_pb2.UpdateRequest(model=updated), model, is_done)
 
     async def unpublish(self, model: str) -> None:
         """Unpublishes a model. Raises ModelNotFound if it is not published."""
         async with self._writes_to(model):
-            await self._write(lambda admin: admin.Unpublish, admin_pb2.UnpublishRequest(model_id=model), model)
+            request = admin_pb2.UnpublishRequest(model_id=model)
+            await self._write(lambda admin: admin.Unpublish, request, model, lambda published: published is None)
 
     async def all_published(self) -> list[admin_pb2.PublishedModel]:
         """Returns all published models in no order."""
@@ -149,20 +167,60 @@ class Admin:
         except grpc.aio.AioRpcError as error:
             raise admin_error(status_of(error), self._cell, model) from error
 
-    async def _write(self, rpc: Rpc[Request, Response], request: Request, model: str) -> None:
-        """Asks for a change. What may have reached the admin is not sent again, unless it says that it did nothing."""
+    async def _write(
+        self,
+        rpc: Rpc[Request, Response],
+        request: Request,
+        model: str,
+        is_done: Callable[[admin_pb2.Model | None], bool],
+    ) -> None:
+        """Asks for a change.
+
+        What may have reached the admin is not sent again blindly: the admin is asked what is published, and `is_done`
+        says whether that is the change; it may raise an error that says what is there instead. Only what has not
+        happened is sent again.
+        """
         until = self._loop.time() + self._timeout_s
+        in_doubt: Status | None = None
         for writes in itertools.count(1):
             try:
-                await self._call(rpc, request, until)
+                await self._call(rpc, request, until - (until - self._loop.time()) * _SHARE_TO_ASK)
             except grpc.aio.AioRpcError as error:
                 status = status_of(error)
                 pause = pause_s(writes, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-                if not status.being_unpublished or self._loop.time() + pause >= until:
+                late = self._loop.time() + pause >= until
+                if status.may_have_happened or (in_doubt is not None and not status.being_unpublished):
+                    in_doubt = status
+                    if await self._has_happened(model, is_done, until, status):
+                        return
+                elif not status.being_unpublished:
+                    raise admin_error(status, self._cell, model, wrote=True) from error
+                if late:
                     raise admin_error(status, self._cell, model, wrote=True) from error
                 await asyncio.sleep(pause)
+            except AdminUnavailable as error:
+                if in_doubt is None:
+                    raise
+                raise admin_error(in_doubt, self._cell, model, wrote=True) from error
             else:
                 return
+
+    async def _has_happened(
+        self, model: str, is_done: Callable[[admin_pb2.Model | None], bool], until: float, status: Status
+    ) -> bool:
+        """Asks the admin whether a change was made; raises AdminUnavailable if it cannot be told."""
+        if status.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._connection.drop()  # the admin's host may have vanished
+        request = admin_pb2.ListRequest(model_id=model)
+        try:
+            response = await self._ask(lambda admin: admin.List, request, until - self._loop.time())
+        except grpc.aio.AioRpcError as error:
+            if status_of(error).code is not grpc.StatusCode.NOT_FOUND:
+                raise admin_error(status, self._cell, model, wrote=True) from error
+            return is_done(None)
+        except AdminUnavailable as error:
+            raise admin_error(status, self._cell, model, wrote=True) from error
+        return is_done(response.published_models[0].model if response.published_models else None)
 
     async def _ask(self, rpc: Rpc[Request, Response], request: Request, timeout_s: float) -> Response:
         """Asks a question that changes nothing, again if the connection breaks meanwhile."""
@@ -182,6 +240,16 @@ class Admin:
             if self._known.get(self._cell) is self:
                 del self._known[self._cell]
             raise
+
+
+def _is_like(published: admin_pb2.Model, asked: admin_pb2.Model) -> bool:
+    """Whether a model is published as it was asked for."""
+    return (
+        published.model_path == asked.model_path
+        and published.checkpoint_path == asked.checkpoint_path
+        and published.requested_num_replicas == asked.requested_num_replicas
+        and dict(published.overrides) == dict(asked.overrides)
+    )
 
 
 def _refuse_other_overrides(model: str, published: Mapping[str, str], asked: Mapping[str, str]) -> None:

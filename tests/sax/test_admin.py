@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -362,13 +363,78 @@ async def test_questions_are_not_asked_for_ever(cell: ScriptedCell, sax: CellCli
     assert len(cell.admin.requests[rpc]) == 3
 
 
+def carry_out(cell: ScriptedCell, rpc: str, *, model_path: str = "a.B", and_then: Step) -> Step:
+    """A step that does what it is asked for, and then something else than to say so."""
+
+    async def step(request: Any, context: Any) -> Any:
+        if rpc == "Unpublish":
+            del cell.admin.published[MODEL]
+        else:
+            cell.admin.publish(replicas=request.model.requested_num_replicas)
+            cell.admin.published[MODEL].model.model_path = model_path
+        return await and_then(request, context)
+
+    return step
+
+
+def before(cell: ScriptedCell, rpc: str) -> None:
+    """Has the model published, or not, as it must be for a write to change something."""
+    if rpc != "Publish":
+        cell.admin.publish(replicas=7)
+
+
+LOST = refuse(Code.UNAVAILABLE, "Socket closed")
+
+
 @every_write
-async def test_a_write_that_may_have_arrived_is_not_repeated(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
-    cell.admin.publish()
-    cell.admin.always[rpc] = refuse(Code.UNAVAILABLE, "going away")
-    with pytest.raises(AdminUnavailable, match="whether it carried out the request is not known; look at /sax/test/lm"):
-        await WRITES[rpc](sax)
+async def test_a_write_whose_answer_is_lost(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+    """The admin is asked what happened: it was carried out, so it is not sent again."""
+    before(cell, rpc)
+    cell.admin.script[rpc].append(carry_out(cell, rpc, and_then=LOST))
+    await WRITES[rpc](sax)
     assert len(cell.admin.requests[rpc]) == 1
+
+
+@every_write
+async def test_a_write_that_is_lost_on_its_way(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+    """The admin is asked what happened: nothing, so it is sent again."""
+    before(cell, rpc)
+    cell.admin.script[rpc].extend([LOST, LOST])
+    await WRITES[rpc](sax)
+    assert len(cell.admin.requests[rpc]) == 3
+
+
+async def test_a_publish_that_was_lost_while_another_was_not(cell: ScriptedCell, sax: CellClient) -> None:
+    """What is published is not what was asked for, so somebody else was first."""
+    cell.admin.script["Publish"].append(carry_out(cell, "Publish", model_path="x.Y", and_then=LOST))
+    with pytest.raises(ModelExists, match="is published already"):
+        await sax.publish(MODEL, "a.B", "None", 1)
+    assert len(cell.admin.requests["Publish"]) == 1
+
+
+async def test_a_publish_that_is_late_and_then_refused(cell: ScriptedCell, sax: CellClient) -> None:
+    """The first one arrives after the question what had become of it: the second finds the model as asked for."""
+    exists = refuse(Code.ALREADY_EXISTS, "model already exists")
+    cell.admin.script["Publish"].extend([LOST, carry_out(cell, "Publish", and_then=exists)])
+    await sax.publish(MODEL, "a.B", "None", 1)
+    assert len(cell.admin.requests["Publish"]) == 2
+
+
+async def test_an_update_of_a_model_that_is_unpublished_meanwhile(cell: ScriptedCell, sax: CellClient) -> None:
+    cell.admin.publish(replicas=7)
+    cell.admin.script["Update"].append(carry_out(cell, "Unpublish", and_then=LOST))
+    with pytest.raises(ModelNotFound):
+        await WRITES["Update"](sax)
+
+
+@every_write
+async def test_a_write_that_is_lost_again_and_again(cell: ScriptedCell, rpc: str) -> None:
+    """In the end it is not known what became of the last one."""
+    before(cell, rpc)
+    cell.admin.always[rpc] = LOST
+    async with connect(cell.root, admin_timeout_s=0.5) as sax:
+        with pytest.raises(AdminUnavailable, match="is not known; look at /sax/test/lm"):
+            await WRITES[rpc](sax)
 
 
 @every_write
@@ -384,9 +450,22 @@ async def test_a_write_whose_admin_dies_under_it(cell: ScriptedCell, sax: CellCl
 
 
 @every_write
+async def test_a_write_whose_answer_is_late(cell: ScriptedCell, rpc: str) -> None:
+    """The admin is asked before the time is up, and says that it was carried out."""
+    before(cell, rpc)
+    cell.admin.script[rpc].append(carry_out(cell, rpc, and_then=Hold()))
+    async with connect(cell.root, admin_timeout_s=1) as sax:
+        await WRITES[rpc](sax)
+    assert len(cell.admin.requests[rpc]) == 1
+
+
+@every_write
 async def test_a_write_without_an_answer_in_time(cell: ScriptedCell, rpc: str) -> None:
-    cell.admin.publish()
+    before(cell, rpc)
     cell.admin.script[rpc].append(hold := Hold())
+    if rpc == "Update":  # which begins with a question
+        cell.admin.script["List"].append(cell.admin.always["List"])
+    cell.admin.always["List"] = Hold()
     async with connect(cell.root, admin_timeout_s=1) as sax:
         with pytest.raises(AdminUnavailable, match="did not answer in time, and whether it carried out the request"):
             await WRITES[rpc](sax)
