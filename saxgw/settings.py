@@ -72,7 +72,7 @@ class Settings:
         1000,
         "How many requests for one model wait for model servers with room for them; more are refused as "
         "RESOURCE_EXHAUSTED.",
-        low=0,
+        low=1,
     )
 
     min_in_flight: int = _setting(1, "How many requests of one method a model server is always sent at a time.", low=1)

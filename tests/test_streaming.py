@@ -263,7 +263,7 @@ async def test_two_thousand_streams(door: str) -> None:
     """2,000 streams stand open at once, are all served, and hold no thread."""
     count = 2000
     held = HeldModel(PLAIN)
-    async with streaming(door, held) as (call, _):
+    async with streaming(door, held, min_in_flight=count, max_in_flight=count, max_queue=count) as (call, _):
         threads = gateway_threads()
         with undebugged():
             streams = [asyncio.ensure_future(call("GenerateStream", REQUEST)) for _ in range(count)]
@@ -278,7 +278,7 @@ async def test_abandoned_calls_leave_nothing(door: str) -> None:
     """After thousands of calls that were left at each point, there is no task and no thread more than before."""
     rounds, at_once = 7, 500
     held = HeldModel(PLAIN)
-    async with streaming(door, held) as (call, _):
+    async with streaming(door, held, min_in_flight=at_once, max_in_flight=at_once) as (call, _):
         held.release(len(PLAIN))
         await call("GenerateStream", REQUEST)  # whatever is made once is made now
         tasks, threads = len(asyncio.all_tasks()), gateway_threads()
