@@ -41,6 +41,7 @@ bench: $(READY)  ## Measure what a call costs, what reading and writing JSON doe
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.transcoding
 	$(BIN)/python -m bench.large_bodies
+	$(BIN)/python -m bench.overload
 
 clean:  ## Remove everything that was set up or generated.
 	rm -rf .venv third_party tests/node/node_modules .ci/node_modules

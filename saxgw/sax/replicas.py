@@ -113,6 +113,7 @@ class ReplicaSet:
         self._replicas: list[Replica] = []
         self._waiters: dict[asyncio.Future[BaseException | None], None] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._retry_at = 0.0
         self._used = True
         self._idle = self._loop.call_later(idle_s, self._end_if_idle)
         self._admin_needed = asyncio.Event()
@@ -370,10 +371,11 @@ class ReplicaSet:
     def _retry_in_time(self) -> None:
         """Wakes who waits when the first of the replicas that are set aside may be tried again."""
         when = min((replica.aside_until for replica in self._replicas if replica.failures), default=None)
-        if when is None or (self._retry is not None and self._retry.when() <= when):
+        if when is None or (self._retry is not None and self._retry_at <= when):
             return
         if self._retry is not None:
             self._retry.cancel()
+        self._retry_at = when  # uvloop's handles do not always know
         self._retry = self._loop.call_at(when, self._retry_now)
 
     def _retry_now(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from saxgw.sax import AdminUnavailable, Busy, CellNotFound, ModelNotFound, SaxError
 from saxgw.sax.channels import Channels
@@ -214,6 +215,27 @@ async def test_waiting_ends_when_a_replica_appears(watched: Watched) -> None:
 
 async def test_waiting_ends_in_time(watched: Watched) -> None:
     await watched.replicas.wait(asyncio.get_running_loop().time() + 0.01)
+
+
+def test_waiting_on_uvloop() -> None:
+    """The gateway's event loop has timers of its own kind; one whose time has passed already is the odd one."""
+
+    async def wait_twice() -> None:
+        watched = Watched()
+        await watched.news.tell(full_set("a:1"))
+        replica = watched.pick()
+        watched.replicas.failed(replica)
+        replica.aside_until = 0.0  # its time has passed
+        first, second = (asyncio.create_task(watched.replicas.wait(watched.soon())) for _ in range(2))
+        await first
+        watched.replicas.answered(replica, METHOD)
+        await second
+        watched.replicas.done(replica, METHOD)
+        await watched.replicas.aclose()
+        await watched.channels.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(wait_twice())
 
 
 async def test_waiting_ends_when_a_replica_may_be_tried_again(watched: Watched) -> None:
