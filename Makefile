@@ -37,8 +37,9 @@ format: $(READY)  ## Format the code.
 protos: $(READY)  ## Generate the Python code of the protos again.
 	$(BIN)/python hatch_build.py
 
-bench: $(READY)  ## Measure what a call costs, what reading and writing JSON does, and what large bodies do to others.
+bench: $(READY)  ## Measure what calls, streams, reading and writing JSON cost, and what large bodies do to others.
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.streaming
 	$(BIN)/python -m bench.transcoding
 	$(BIN)/python -m bench.large_bodies
 	$(BIN)/python -m bench.overload

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 import click
 
 from bench import process, report
-from bench.contenders import CONTENDERS, Cell, Conditions, Contender
+from bench.contenders import CONTENDERS, Conditions, Contender, cell
 
 if TYPE_CHECKING:
-    from bench.load import Sample
+    from bench.sample import Sample
 
 
 @click.command()
@@ -30,13 +29,12 @@ def main(rounds: int, seconds: float, warm_up: float, in_flight: int) -> None:
     core, other_core = process.two_cores()
     conditions = Conditions(core=core, other_core=other_core, in_flight=in_flight, warm_up_s=warm_up, seconds=seconds)
     samples: list[dict[Contender, Sample]] = []
-    with tempfile.TemporaryDirectory() as sax_root, process.serving(other_core, "bench.cell", sax_root) as server:
-        cell = Cell(sax_root, *server.addresses)
+    with cell(other_core) as behind:
         for number in range(1, rounds + 1):
             click.echo(f"round {number} of {rounds}, load average {os.getloadavg()[0]:.1f}", err=True)
             samples.append({})
             for contender in CONTENDERS:
-                sample = samples[-1][contender] = contender.measure(cell, conditions)
+                sample = samples[-1][contender] = contender.measure(behind, conditions)
                 click.echo(f"{sample.cpu_us:8.0f} µs {sample.per_second:8.0f}/s  {contender.name}", err=True)
     click.echo(f"\nPython {sys.version.split()[0]}, {in_flight} in flight, {rounds} rounds of {seconds:g} s\n")
     for line in report.lines(samples):

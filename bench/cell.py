@@ -1,27 +1,41 @@
-"""A Sax cell of one model and one model server that answers at once: `python -m bench.cell SAX_ROOT`.
+"""A Sax cell whose model servers answer at once: `python -m bench.cell SAX_ROOT`.
 
-It registers itself under SAX_ROOT, and says where its admin and its model server are.
+There is one for each of MODELS. The cell registers itself under SAX_ROOT, and says where its admin and the model
+servers, in the order of MODELS, are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import grpc.aio
 
 from bench.example import CELL, MODEL, MODEL_SERVER_RESPONSE
-from bench.instant import InstantServer
+from bench.instant import Answer, InstantServer
 from bench.serving import HOST, run, serve_forever
+from bench.streams import STREAMS
 from saxgw.sax.wire import admin_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MODELS: Final = {
+    MODEL: Answer([MODEL_SERVER_RESPONSE.SerializeToString()]),
+    **{model: stream.answer for model, stream in STREAMS.items()},
+}
+"""What the model server of each model answers."""
 
 
 class _Admin:
     """As much of sax.Admin as a client needs to generate, and to list before it."""
 
-    def __init__(self, model_server: str) -> None:
-        self._model_server = model_server
+    def __init__(self, model_servers: Mapping[str, str]) -> None:
+        """`model_servers` are the addresses by model."""
+        self._model_servers = model_servers
 
     def handler(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
@@ -44,7 +58,9 @@ class _Admin:
             await asyncio.Event().wait()
         return admin_pb2.WatchLocResponse(
             admin_server_id="bench",
-            result=admin_pb2.WatchResult(has_fullset=True, values=[self._model_server], next_seqno=1),
+            result=admin_pb2.WatchResult(
+                has_fullset=True, values=[self._model_servers[request.model_id]], next_seqno=1
+            ),
         )
 
     async def list(self, _request: admin_pb2.ListRequest, _: object) -> admin_pb2.ListResponse:
@@ -52,28 +68,32 @@ class _Admin:
             published_models=[
                 admin_pb2.PublishedModel(
                     model=admin_pb2.Model(
-                        model_id=MODEL, model_path="bench.Instant", checkpoint_path="None", requested_num_replicas=1
+                        model_id=model, model_path="bench.Instant", checkpoint_path="None", requested_num_replicas=1
                     ),
-                    modelet_addresses=[self._model_server],
+                    modelet_addresses=[address],
                 )
+                for model, address in self._model_servers.items()
             ]
         )
 
 
 async def _main(sax_root: Path) -> None:
-    message = MODEL_SERVER_RESPONSE.SerializeToString()
-    listener = await asyncio.get_running_loop().create_server(lambda: InstantServer(message), HOST, 0)
-    model_server = f"{HOST}:{listener.sockets[0].getsockname()[1]}"
+    model_servers: dict[str, str] = {}
+    listeners: list[asyncio.Server] = []
+    for model, answer in MODELS.items():
+        listener = await asyncio.get_running_loop().create_server(partial(InstantServer, answer), HOST, 0)
+        listeners.append(listener)
+        model_servers[model] = f"{HOST}:{listener.sockets[0].getsockname()[1]}"
 
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((_Admin(model_server).handler(),))
+    server.add_generic_rpc_handlers((_Admin(model_servers).handler(),))
     admin = f"{HOST}:{server.add_insecure_port(f'{HOST}:0')}"
     await server.start()
 
     folder = sax_root / CELL.lstrip("/")
     folder.mkdir(parents=True)
     (folder / "location.proto").write_bytes(admin_pb2.Location(location=admin).SerializeToString())
-    await serve_forever(admin, model_server)
+    await serve_forever(admin, *model_servers.values())
 
 
 if __name__ == "__main__":

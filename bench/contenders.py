@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from bench import process
-from bench.load import Job, Sample
+from bench.cell import MODELS
+from bench.example import MODEL
+from bench.sample import Job, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,22 @@ class Cell:
 
     sax_root: str
     admin: str
-    model_server: str
+
+    model_servers: Mapping[str, str]
+    """Addresses by model."""
+
+    @property
+    def model_server(self) -> str:
+        """The one that answers with one message."""
+        return self.model_servers[MODEL]
+
+
+@contextmanager
+def cell(core: int) -> Iterator[Cell]:
+    """Runs a cell on `core`."""
+    with tempfile.TemporaryDirectory() as sax_root, process.serving(core, "bench.cell", sax_root) as server:
+        admin, *model_servers = server.addresses
+        yield Cell(sax_root, admin, dict(zip(MODELS, model_servers, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +55,20 @@ class Conditions:
     in_flight: int
     warm_up_s: float
     seconds: float
+    model: str = MODEL
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a load generator loads."""
+
+    address: str
+
+    pid: int | None
+    """The process that is measured; None if it is the load generator's own."""
+
+    load_core: int
+    """Where the load generator runs."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +88,31 @@ class Contender:
 
     def measure(self, cell: Cell, conditions: Conditions) -> Sample:
         """Starts what is to be measured, loads it once, and stops it."""
+        with self.loaded(cell, conditions.core, conditions.other_core, conditions.model) as target:
+            job = Job(
+                kind=self.load,
+                address=target.address,
+                model=conditions.model,
+                in_flight=conditions.in_flight,
+                warm_up_s=conditions.warm_up_s,
+                seconds=conditions.seconds,
+                core=conditions.core,
+                pid=target.pid,
+            )
+            return Sample(**orjson.loads(process.run(target.load_core, "bench.load", orjson.dumps(job).decode())))
+
+    @contextmanager
+    def loaded(self, cell: Cell, core: int, other_core: int, model: str) -> Iterator[Target]:
+        """Starts what is to be measured on `core`, and stops it."""
         if self.command is None:
-            return self._load(conditions.core, cell.model_server, None, conditions)
-        with process.serving(conditions.core, *self.command(cell)) as server:
-            return self._load(conditions.other_core, server.addresses[self.door], server.pid, conditions)
-
-    def _load(self, core: int, address: str, pid: int | None, conditions: Conditions) -> Sample:
-        job = Job(
-            kind=self.load,
-            address=address,
-            in_flight=conditions.in_flight,
-            warm_up_s=conditions.warm_up_s,
-            seconds=conditions.seconds,
-            core=conditions.core,
-            pid=pid,
-        )
-        return Sample(**orjson.loads(process.run(core, "bench.load", orjson.dumps(job).decode())))
+            yield Target(cell.model_servers[model], None, core)
+            return
+        with process.serving(core, *self.command(cell)) as server:
+            yield Target(server.addresses[self.door], server.pid, other_core)
 
 
-def _saxgw(cell: Cell) -> tuple[str, ...]:
+def saxgw(cell: Cell) -> tuple[str, ...]:
+    """The gateway."""
     return ("saxgw", "serve", f"--sax-root={cell.sax_root}", "--http-port=0", "--grpc-port=0", "--log-level=warning")
 
 
@@ -91,8 +130,8 @@ GRPC_BY_HAND: Final = Contender(
     lambda cell: ("bench.combined_floor", cell.model_server),
     door=1,
 )
-SAXGW_JSON: Final = Contender("**saxgw, JSON POST /generate**", "http", _saxgw, door=0)
-SAXGW_GRPC: Final = Contender("**saxgw, gRPC Generate**", "grpc", _saxgw, door=1)
+SAXGW_JSON: Final = Contender("**saxgw, JSON POST /generate**", "http", saxgw, door=0)
+SAXGW_GRPC: Final = Contender("**saxgw, gRPC Generate**", "grpc", saxgw, door=1)
 THREADED: Final = Contender(
     "FastAPI, threads, synchronous stub", "http", lambda cell: ("bench.threaded", cell.admin, cell.model_server)
 )

@@ -17,3 +17,8 @@ def row(*cells: str) -> str:
 def spread(values: Sequence[float], form: str) -> str:
     """The median, with the lowest and the highest; `form` is a format specification such as ".2f"."""
     return f"{median(values):{form}} ({min(values):{form}}–{max(values):{form}})"  # noqa: RUF001 - typography in a report is meant
+
+
+def verdict(value: float, aim: float | None, form: str) -> tuple[str, str]:
+    """Two cells: what a value should be at the most, and whether it is; empty without an aim."""
+    return ("", "") if aim is None else (f"≤ {aim:{form}}", "reached" if value <= aim else "missed")

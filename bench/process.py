@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -28,6 +29,15 @@ class Server:
 
     addresses: tuple[str, ...]
     """Host and port of each thing that it serves, in the order of its ready line."""
+
+
+def allow_sockets(count: int) -> None:
+    """Lets this process and those that it starts have so many sockets each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 1000  # for all else
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise ProcessFailed(f"the bench needs {needed} open files in a process; ulimit -Hn allows {most}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 
 
 def two_cores() -> tuple[int, int]:

@@ -19,8 +19,8 @@ from bench.contenders import (
     THREADED_LISTING,
     Contender,
 )
-from bench.load import Sample
-from bench.markdown import row, spread
+from bench.markdown import row, spread, verdict
+from bench.sample import Sample
 
 Round: TypeAlias = Mapping[Contender, Sample]
 """One sample of each contender, taken one after the other."""
@@ -68,7 +68,4 @@ def lines(rounds: Sequence[Round]) -> Iterator[str]:
     yield row("---", "---:", "---:", "---")
     for name, ratio, aim in _RATIOS:
         ratios = [ratio(each) for each in rounds]
-        verdict = ("", "")
-        if aim is not None:
-            verdict = (f"≤ {aim:.2f}", "reached" if median(ratios) <= aim else "missed")
-        yield row(name, spread(ratios, ".2f"), *verdict)
+        yield row(name, spread(ratios, ".2f"), *verdict(median(ratios), aim, ".2f"))
