@@ -36,7 +36,7 @@ from saxgw.transcoding import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
 
     from google.protobuf.message import Message
@@ -172,8 +172,10 @@ class HttpDoor(HttpServer):
                 )
             return await self._stream(endpoint, request, match, message, call)
         response = await endpoint.handler(message, call)
+        data = self._encode(match, response)
         return web.Response(
-            body=await self._encode(match, response), headers={"Content-Type": match.response_type(response)}
+            body=data if isinstance(data, bytes) else await data,
+            headers={"Content-Type": match.response_type(response)},
         )
 
     async def _stream(
@@ -202,9 +204,11 @@ class HttpDoor(HttpServer):
         decode = partial(match.decode, body, content_type=content_type)
         return decode() if len(body) < LARGE_BYTES else await self._large_bodies.run(decode)
 
-    async def _encode(self, match: Match, response: Message) -> bytes:
-        encode = partial(match.encode, response)
-        return encode() if response.ByteSize() < LARGE_BYTES else await self._large_bodies.run(encode)
+    def _encode(self, match: Match, response: Message) -> bytes | Awaitable[bytes]:
+        """The JSON of a message, to be waited for if it is large. Streams have many that are small."""
+        if response.ByteSize() < LARGE_BYTES:
+            return match.encode(response)
+        return self._large_bodies.run(partial(match.encode, response))
 
     def _other_path(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         """What is not an RPC."""

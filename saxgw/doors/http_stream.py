@@ -44,7 +44,7 @@ class HttpStream:
         begin: Sends the head of the answer.
         framing: How messages are framed; None if they are bytes as they are.
         match: The request's route, which encodes messages.
-        encode: Encodes a message, which is more than `match.encode` where it is large.
+        encode: Encodes a message; what it returns is to be waited for if the message is large.
         keepalive_s: Seconds of silence after which an event stream shows that it is alive.
     """
 
@@ -55,7 +55,7 @@ class HttpStream:
         *,
         framing: Framing | None,
         match: Match,
-        encode: Callable[[Match, Message], Awaitable[bytes]],
+        encode: Callable[[Match, Message], bytes | Awaitable[bytes]],
         keepalive_s: float,
     ) -> None:
         self._request = request
@@ -82,7 +82,9 @@ class HttpStream:
         Raises RpcError if the caller has left, or if the message has no JSON form.
         """
         try:
-            data = await self._encode(self._match, message)
+            data = self._encode(self._match, message)
+            if not isinstance(data, bytes):
+                data = await data
         except InvalidMessage as error:
             raise unwritable(error) from error
         content_type = None if self._framing is not None else self._match.response_type(message)

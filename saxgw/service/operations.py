@@ -95,12 +95,11 @@ class SaxService:
         )
         async with aclosing(stream) as steps:
             async for items in steps:
-                yield pb.GenerateStreamResponse(
-                    results=[
-                        pb.StreamedResult(text=text, prefix_len=prefix_len, scores=scores)
-                        for text, prefix_len, scores in items
-                    ]
-                )
+                response = pb.GenerateStreamResponse()
+                add = response.results.add  # in place; messages made beforehand would be copied
+                for text, prefix_len, scores in items:
+                    add(text=text, prefix_len=prefix_len, scores=scores)
+                yield response
 
     async def batch_generate(self, request: pb.BatchGenerateRequest, _: Call) -> pb.BatchGenerateResponse:
         model, inputs = _model(request.model), await _inputs(request)
@@ -149,7 +148,11 @@ class SaxService:
 
     async def _generate(self, model: str, query: str, inputs: ExtraInputs | None) -> pb.GenerateResponse:
         samples = await self._sax.generate(model, query, inputs)
-        return pb.GenerateResponse(results=[pb.Result(text=text, score=score) for text, score in samples])
+        response = pb.GenerateResponse()
+        add = response.results.add  # as above
+        for text, score in samples:
+            add(text=text, score=score)
+        return response
 
     async def _score(
         self, model: str, query: pb.ScoreRequest | pb.BatchScoreRequest.Query, inputs: ExtraInputs | None

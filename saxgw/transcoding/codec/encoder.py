@@ -93,7 +93,7 @@ class Encoders(dict["Descriptor", "Printer"]):
                 values.append(f"{value} if m.HasField({part.name!r}) else None" if is_message else value)
             row = f"row_{len(self._namespace)}"
             self._define(row, [f"return [{', '.join(values)}]"])
-            return self._define(f"rows_{row}", [f"return [{row}(x) for x in {_attribute(field)}]"])
+            return self._define(f"rows_{row}", [f"return [{row}(x) for x in {_attribute(field)}[:]]"])
 
     def _message_name(self, descriptor: Descriptor) -> str:
         """The name of a message type's function in the generated code, which is made if it is not there yet."""
@@ -145,7 +145,8 @@ class Encoders(dict["Descriptor", "Printer"]):
         if field.type == FieldDescriptor.TYPE_DOUBLE:
             return f"floats({attribute})"
         element = self._element(field, "x")
-        return f"list({attribute})" if element == "x" else f"[{element} for x in {attribute}]"
+        # A slice is made in C; iteration over a repeated field asks for one element after another.
+        return f"{attribute}[:]" if element == "x" else f"[{element} for x in {attribute}[:]]"
 
     def _element(self, field: FieldDescriptor, value: str) -> str:
         """The expression of the JSON value of `value`, itself an expression for one value of the field."""
@@ -224,8 +225,8 @@ def _float32(value: float) -> float | str:
     return float(f"{value:.9g}")
 
 
-def _floats(values: Sequence[float]) -> list[Any]:
-    copy = list(values)
+def _floats(values: Sequence[float]) -> Sequence[Any]:
+    copy = values[:]
     # One pass in C; a sum that overflows only takes the longer way for nothing.
     if math.isfinite(sum(copy)):
         return copy
