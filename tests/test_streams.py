@@ -6,6 +6,8 @@ The service is one of the transcoder's own tests; what it sends is up to each te
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -445,6 +447,33 @@ async def test_callers_who_leave(messages: int) -> None:
                 leaving.cancel()
             await asyncio.wait((leaving,))
             await asyncio.wait_for(closed.wait(), 5)
+
+
+@pytest.mark.parametrize("accept", BODIES)
+@pytest.mark.parametrize("messages", [0, 1, 2])
+async def test_caller_leaves_as_the_stream_ends(accept: str, messages: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Who goes just before the end or the beginning is no failure of the gateway's."""
+    caller = socket.socket()
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing it resets
+    closed = asyncio.Event()
+
+    async def some(_: Any, __: Call) -> AsyncGenerator[Any]:
+        try:
+            for number in range(messages):
+                if number == messages - 1:
+                    caller.close()
+                yield Shelf(title=str(number))
+            caller.close()
+        finally:
+            closed.set()
+
+    async with serving(some) as doors:
+        tasks = len(asyncio.all_tasks())
+        caller.connect(("127.0.0.1", doors.http_port))
+        caller.sendall(f"GET /v1/rooms/1/titles HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode())
+        await asyncio.wait_for(closed.wait(), 5)
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
+    assert not caplog.records
 
 
 async def leave_http(doors: Serving, messages: int) -> None:

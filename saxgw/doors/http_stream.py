@@ -91,12 +91,15 @@ class HttpStream:
         await self._write(data if self._framing is None else self._framing.message(data), content_type)
 
     async def finish(self) -> web.StreamResponse:
-        """Ends a stream that has succeeded; returns the answer."""
+        """Ends a stream that has succeeded; returns the answer. Raises RpcError if the caller has left."""
         self._stop_keepalive()
         if self._framing is not None:
             await self._write(self._framing.end())
-        response = self.response or await self._start("application/octet-stream")
-        await response.write_eof()
+        try:
+            response = self.response or await self._start("application/octet-stream")
+            await response.write_eof()
+        except ConnectionError:
+            raise _left() from None
         return response
 
     async def fail(self, error: bytes) -> web.StreamResponse | None:
@@ -129,10 +132,10 @@ class HttpStream:
             await asyncio.gather(beside, return_exceptions=True)
 
     async def _write(self, data: bytes, content_type: str | None = None) -> None:
-        if self.response is None:
-            await self._start(content_type or "")
         self._wrote_at = self._loop.time()
         try:
+            if self.response is None:
+                await self._start(content_type or "")
             await self._writer.write(data, drain=False)
             transport = self._request.transport
             if transport is not None and transport.get_write_buffer_size() > _BUFFER_BYTES:
@@ -140,7 +143,7 @@ class HttpStream:
                 self._draining = asyncio.ensure_future(self._writer.drain())
                 await asyncio.shield(self._draining)
         except ConnectionError:
-            raise RpcError(Code.CANCELLED, "the caller has left") from None
+            raise _left() from None
 
     async def _start(self, content_type: str) -> web.StreamResponse:
         if self._framing is not None:
@@ -171,6 +174,10 @@ class HttpStream:
             return
         if self._keepalive is not None:
             self._keepalive = self._loop.call_later(self._keepalive_s, self._beat_if_silent)
+
+
+def _left() -> RpcError:
+    return RpcError(Code.CANCELLED, "the caller has left")
 
 
 def unwritable(error: InvalidMessage) -> RpcError:
