@@ -354,10 +354,13 @@ def _enum_name(enum: EnumDescriptor, number: int) -> str:
 
 
 def _fill(message: common_pb2.ExtraInputs, extra_inputs: ExtraInputs) -> None:
+    items = message.items
     for name, value in extra_inputs.items():
-        if isinstance(value, str):
+        if isinstance(value, float):  # as most are
+            items[name] = value
+        elif isinstance(value, str):
             message.strings[name] = value
-        elif isinstance(value, int | float):
-            message.items[name] = value
+        elif isinstance(value, int):
+            items[name] = value
         else:
             message.tensors[name].values.extend(value)
