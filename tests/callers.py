@@ -141,7 +141,8 @@ class HttpCaller:
             headers["X-Request-Timeout"] = str(timeout_s)
         if rule.body:
             return self._session.request(verb, self._address + path, data=orjson.dumps(fields), headers=headers)
-        return self._session.request(verb, self._address + path, params=fields, headers=headers)
+        query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in fields.items()}
+        return self._session.request(verb, self._address + path, params=query, headers=headers)
 
 
 async def active_replicas(call: Caller, model: str, wanted: int) -> dict[str, Any]:

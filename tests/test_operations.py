@@ -120,6 +120,17 @@ async def test_list_cell(call: Caller, published: str) -> None:
     }
 
 
+async def test_list_cell_in_detail(call: Caller, model: str) -> None:
+    """ListCell tells overrides and methods if it is asked to; methods are there once a model server has told them."""
+    await call("Publish", definition(model, overrides={"NUM_SAMPLES": "2"}))
+    await call("WaitForReady", {"model": model})
+    async with asyncio.timeout(20):
+        while not (details := (await call("ListCell", {"model": model, "details": True}))["details"])["methods"]:
+            pass
+    assert details["overrides"] == {"NUM_SAMPLES": "2"}
+    assert details["methods"] == ["lm.embed", "lm.generate", "lm.generate_stream", "lm.score"]
+
+
 @pytest.mark.parametrize(
     "extra_inputs", [None, {}, {"temperature": 0.0}, ALL_EXTRA_INPUTS], ids=["none", "empty", "one", "all"]
 )

@@ -76,13 +76,16 @@ class SaxService:
     async def list_cell(self, request: pb.ListCellRequest, _: Call) -> pb.ListCellResponse:
         model = _model(request.model)
         detail = await self._sax.describe(model)
-        return pb.ListCellResponse(
+        response = pb.ListCellResponse(
             model=detail.model,
             model_path=detail.model_path,
             checkpoint=detail.checkpoint,
             max_replicas=detail.max_replicas,
             active_replicas=detail.active_replicas,
         )
+        if request.details:
+            response.details.MergeFrom(pb.ListCellResponse.Details(overrides=detail.overrides, methods=detail.methods))
+        return response
 
     async def generate(self, request: pb.GenerateRequest, _: Call) -> pb.GenerateResponse:
         return await self._generate(_model(request.model), request.query, await _inputs(request))
