@@ -14,18 +14,12 @@ from saxgw.sax.admin import Admin
 from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, ServerStats, ServerType, StreamItem
 from saxgw.sax.backoff import pause_s
 from saxgw.sax.channels import Channels
+from saxgw.sax.definition import check_definition, check_replicas
 from saxgw.sax.dispatch import Dispatcher
-from saxgw.sax.errors import AdminUnavailable, InvalidArgument
+from saxgw.sax.errors import AdminUnavailable
 from saxgw.sax.increments import Increments
 from saxgw.sax.limits import Bounds
-from saxgw.sax.names import (
-    cell_of,
-    check_checkpoint,
-    check_model_path,
-    parse_cell,
-    parse_cell_or_model,
-    parse_model,
-)
+from saxgw.sax.names import cell_of, parse_cell, parse_cell_or_model, parse_model
 from saxgw.sax.replicas import ReplicaSet
 from saxgw.sax.root import Root
 from saxgw.sax.status import status_of, stream_error
@@ -48,8 +42,6 @@ _LONGEST_LOOK_S: Final = 2.0
 
 _FIRST_IN_FLIGHT: Final = 16
 """How many requests a model server is sent at a time before anything is known of it."""
-
-_MAX_REPLICAS: Final = 2**31 - 1
 
 
 def connect(  # noqa: PLR0913 - settings, by name
@@ -141,7 +133,7 @@ class CellClient(SaxClient):
     async def publish(
         self, model: str, model_path: str, checkpoint: str, replicas: int, overrides: Mapping[str, str] | None = None
     ) -> None:
-        model = _check_definition(model, model_path, checkpoint, replicas)
+        model = check_definition(model, model_path, checkpoint, replicas)
         await self._admin(cell_of(model)).publish(
             admin_pb2.Model(
                 model_id=model,
@@ -155,7 +147,7 @@ class CellClient(SaxClient):
     async def update(
         self, model: str, model_path: str, checkpoint: str, replicas: int, overrides: Mapping[str, str] | None = None
     ) -> None:
-        model = _check_definition(model, model_path, checkpoint, replicas)
+        model = check_definition(model, model_path, checkpoint, replicas)
         await self._admin(cell_of(model)).update(model, model_path, checkpoint, replicas, overrides)
 
     async def unpublish(self, model: str) -> None:
@@ -185,7 +177,7 @@ class CellClient(SaxClient):
 
     async def wait_for_ready(self, model: str, replicas: int = 1) -> None:
         model = parse_model(model)
-        _check_replicas(replicas)
+        check_replicas(replicas)
         await self._admin(cell_of(model)).published(model)
         for looks in itertools.count(1):
             try:
@@ -332,20 +324,6 @@ async def _read(call: _Stream) -> lm_pb2.GenerateStreamResponse | None:
     """The next message of a stream, or None at its end."""
     message = await call.read()
     return message if isinstance(message, lm_pb2.GenerateStreamResponse) else None
-
-
-def _check_definition(model: str, model_path: str, checkpoint: str, replicas: int) -> str:
-    """Returns the full name of a model after a look at all that publish and update take."""
-    model = parse_model(model)
-    check_model_path(model_path)
-    check_checkpoint(checkpoint)
-    _check_replicas(replicas)
-    return model
-
-
-def _check_replicas(replicas: int) -> None:
-    if not 0 <= replicas <= _MAX_REPLICAS:
-        raise InvalidArgument(f"the number of replicas must be between 0 and {_MAX_REPLICAS}, got {replicas}")
 
 
 def _enum_name(enum: EnumDescriptor, number: int) -> str:

@@ -1,6 +1,6 @@
 """The operations of saxgw.v1.SaxService, for any transport."""
 
 from saxgw.service.operations import SaxService
-from saxgw.service.status import status_of
+from saxgw.service.status import error_class, status_of
 
-__all__ = ["SaxService", "status_of"]
+__all__ = ["SaxService", "error_class", "status_of"]

@@ -1,4 +1,4 @@
-"""What callers are told of what goes wrong with a cell: the one place where a SaxError becomes a status."""
+"""What callers are told of what goes wrong with a cell: the one place where a SaxError becomes a status, and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RETRY_S: Final = 1.0
 
 def status_of(error: Exception) -> RpcError:
     """What a caller sees of a SaxError. Its message is made for callers and is passed on."""
-    code, reason = _STATUS[type(error)]
+    code, reason = _STATUS[type(error)]  # type: ignore[index]  # SaxErrors are all that it is given
     if isinstance(error, errors.CellError):
         code = _canonical(error.code)
     details = [error_info(reason)]
@@ -25,7 +25,12 @@ def status_of(error: Exception) -> RpcError:
     return RpcError(code, str(error), details)
 
 
-_STATUS: Final[dict[type[Exception], tuple[Code, str]]] = {
+def error_class(reason: str) -> type[errors.SaxError] | None:
+    """The class of errors that callers are told of by this reason; None if it is the gateway's own."""
+    return next((kind for kind, (_, own) in _STATUS.items() if own == reason), None)
+
+
+_STATUS: Final[dict[type[errors.SaxError], tuple[Code, str]]] = {
     errors.InvalidName: (Code.INVALID_ARGUMENT, "INVALID_NAME"),
     errors.InvalidArgument: (Code.INVALID_ARGUMENT, "REFUSED_BY_CELL"),
     errors.RootUnavailable: (Code.UNAVAILABLE, "SAX_ROOT_UNAVAILABLE"),
