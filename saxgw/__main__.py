@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 
 
 def main() -> None:
@@ -10,9 +12,12 @@ def main() -> None:
     # What the gRPC core logs is for its own developers, and what matters of it we say ourselves. It reads this
     # variable when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from saxgw.cli import main as cli  # noqa: PLC0415 - only now, see above
+    try:
+        from saxgw.cli import run  # noqa: PLC0415 - only now, see above
 
-    cli(prog_name="saxgw")
+        run()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

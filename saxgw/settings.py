@@ -1,7 +1,7 @@
 """The gateway's settings: one frozen object, complete and checked before any socket opens.
 
-Each field is a flag and an environment variable of the command line (saxgw/cli.py makes both from here): `http_port`
-is `--http-port` and `SAXGW_HTTP_PORT`.
+Each field is a flag and an environment variable of the command line (saxgw/cli/serve.py makes both from here):
+`http_port` is `--http-port` and `SAXGW_HTTP_PORT`.
 """
 
 from __future__ import annotations

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 
-async def shell(command: str) -> tuple[str, str]:
-    """Output and errors of a shell command that must succeed."""
+async def shell(command: str, environment: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """Output and errors of a shell command that must succeed; `saxgw` in it is that of this environment."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     process = await asyncio.create_subprocess_shell(
-        command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PATH": path, **(environment or {})},
     )
     output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, errors.decode()
@@ -39,14 +47,23 @@ def is_complete(command: str) -> bool:
 
 def matches(expected: str, actual: str) -> bool:
     """Whether the output is the expected one, in which `...` stands for anything."""
-    return re.fullmatch(".*".join(map(re.escape, expected.split("..."))), actual.strip(), re.DOTALL) is not None
+    return re.fullmatch(".*".join(map(re.escape, expected.strip().split("..."))), actual.strip(), re.DOTALL) is not None
 
 
 async def walk_through(page: str, address: str, http_address: str) -> int:
-    """Runs a page's commands, in which `address` is replaced by the real one, and returns how many there are."""
-    commands = console_commands(page)
+    """Runs a page's curl commands, in which `address` is replaced by the real one, and returns how many there are."""
+    commands = [command for command in console_commands(page) if command[0].startswith("curl ")]
     for command, expected in commands:
         output, _ = await shell(command.replace("curl ", "curl -sS ", 1).replace(address, http_address))
+        assert matches(expected, output), f"{command}\ngave {output}\nnot  {expected}"
+    return len(commands)
+
+
+async def at_the_command_line(page: str, server: str) -> int:
+    """Runs a page's saxgw commands against a gateway, and returns how many there are."""
+    commands = [command for command in console_commands(page) if "saxgw " in command[0]]
+    for command, expected in commands:
+        output, _ = await shell(command, {"SAXGW_SERVER": server})
         assert matches(expected, output), f"{command}\ngave {output}\nnot  {expected}"
     return len(commands)
 

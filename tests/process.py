@@ -31,29 +31,40 @@ class Running:
         return self.process.returncode, errors.decode()
 
 
+def command(*arguments: str) -> tuple[str, ...]:
+    """How `saxgw` is started, with warnings as errors."""
+    return (sys.executable, "-W", "error", "-m", "saxgw", *arguments)
+
+
+def clean(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our environment without all SAX variables, and with these."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("SAX")}
+    return {**inherited, **(environment or {})}
+
+
 async def start(
-    *arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    output: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
     """Starts `saxgw` with an environment of which all SAX variables are removed."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("SAX")}
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-W",
-        "error",
-        "-m",
-        "saxgw",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
+        *command(*arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=output,
         stderr=asyncio.subprocess.PIPE,
-        env={**inherited, **(environment or {})},
+        env=clean(environment),
         cwd=cwd,
     )
 
 
-async def run(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """Runs `saxgw` to its end; returns exit code, standard output and standard error."""
+async def run(
+    *arguments: str, environment: Mapping[str, str] | None = None, given: bytes = b""
+) -> tuple[int, str, str]:
+    """Runs `saxgw` to its end, with `given` as its input; returns exit code, standard output and standard error."""
     process = await start(*arguments, environment=environment)
-    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    output, errors = await asyncio.wait_for(process.communicate(given), 30)
     assert process.returncode is not None
     return process.returncode, output.decode(), errors.decode()
 

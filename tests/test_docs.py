@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from saxgw.settings import Settings, environment_variable, flag
-from tests.docs import code_blocks, walk_through
+from tests.docs import at_the_command_line, code_blocks, console_commands, walk_through
 from tests.process import Running, running
 
 ROOT = Path(__file__).parent.parent
@@ -34,9 +34,16 @@ async def test_walkthrough_with_curl(dev: Running) -> None:
     assert await walk_through(README, "localhost:8888", dev.http_address) == 12
 
 
-async def test_python_example(dev: Running) -> None:
-    """The example for gRPC from Python runs as it stands, but for the port."""
-    example = code_blocks(README, "python")[0]
+async def test_walkthrough_at_the_command_line(dev: Running) -> None:
+    """The commands of `saxgw` print what README says, and no command of README is left out."""
+    assert await at_the_command_line(README, dev.grpc_address) == 11
+    assert len(console_commands(README)) == 10 + 11
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["stubs", "saxgw.remote"])
+async def test_python_example(dev: Running, number: int) -> None:
+    """The examples for gRPC from Python run as they stand, but for the port."""
+    example = code_blocks(README, "python")[number]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-W",
@@ -48,7 +55,7 @@ async def test_python_example(dev: Running) -> None:
     )
     output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert errors == b""
-    assert re.match(r" +-\d+\.\d\d .", output.decode())
+    assert re.match(r" +-\d+\.\d\d ." if number == 0 else r"[ ,;.!?\w]", output.decode())
 
 
 def test_settings_table() -> None:

@@ -74,7 +74,7 @@ async def test_bookshop(tmp_path: Path) -> None:
     """README's own service of ten lines is served by both doors."""
     page = (ROOT / "README.md").read_text()
     (proto,) = code_blocks(page, "proto")
-    code = code_blocks(page, "python")[1]
+    code = code_blocks(page, "python")[-1]
     (tmp_path / "bookshop.proto").write_text(proto)
     wait = "await asyncio.Event().wait()"
     assert code.count("8080") == code.count("50052") == code.count(wait) == 1

@@ -40,7 +40,7 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 _Rpc: TypeAlias = "Callable[[SaxServiceAsyncStub], grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]]"
 
-_ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(?P<port>\d{1,5})")
+_ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
 
 _MAX_PORT: Final = 65535
 

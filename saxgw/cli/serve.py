@@ -1,0 +1,113 @@
+"""The commands that run a gateway, and what they can be told: options made from Settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import orjson
+
+from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DEV_HOST: Final = "127.0.0.1"
+
+_NO_SAX_ROOT: Final = (
+    "SAX_ROOT is not set: name the directory or URL where the cell is registered, in SAX_ROOT or with --sax-root.\n"
+    "To try saxgw without a cell, run: saxgw dev"
+)
+
+
+def _settings_options(*omitted: str) -> Callable[[Any], Any]:
+    """Options for the fields of Settings, so that flags, environment variables and settings cannot part."""
+
+    def decorate(command: Any) -> Any:  # noqa: ANN401 - click decorates functions and commands alike
+        for field in reversed(dataclasses.fields(Settings)):
+            if field.name not in omitted:
+                command = _option(field)(command)
+        return command
+
+    return decorate
+
+
+def _option(field: dataclasses.Field[Any]) -> Callable[[Any], Any]:
+    variables = [environment_variable(field.name)]
+    if field.name == "sax_root":
+        variables.append("SAX_ROOT")  # the name that Sax's own tools know
+    required = field.default is dataclasses.MISSING
+    return click.option(
+        flag(field.name),
+        field.name,
+        default=None if required else field.default,
+        type=str if required else type(field.default),
+        is_flag=isinstance(field.default, bool),
+        envvar=variables,
+        show_envvar=True,
+        show_default=not required,
+        help=field.metadata["help"],
+    )
+
+
+@click.command()
+@_settings_options()
+def serve(**values: Any) -> None:  # noqa: ANN401 - one for each setting
+    """Serve the cells under SAX_ROOT."""
+    if values["sax_root"] is None:
+        raise click.UsageError(_NO_SAX_ROOT)
+    settings = _settings(values)
+    if "://" not in settings.sax_root and not Path(settings.sax_root).is_dir():
+        click.echo(f"saxgw: there is no directory {settings.sax_root} yet; until there is, no cell is found", err=True)
+    from saxgw.cli import serving  # noqa: PLC0415 - imports servers, which take half a second
+
+    serving.run(serving.serve(settings), settings)
+
+
+@click.command()
+@_settings_options("sax_root", "host")
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False),
+    envvar="SAXGW_ROOT",
+    show_envvar=True,
+    help="Keep the cell in this directory between runs.  [default: a temporary one]",
+)
+@click.option(
+    "--model-servers",
+    envvar="SAXGW_MODEL_SERVERS",
+    show_envvar=True,
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many model servers to start.",
+)
+def dev(root: str | None, model_servers: int, **values: Any) -> None:  # noqa: ANN401 - one for each setting
+    """Start a small cell on this machine and serve it, on loopback only.
+
+    The cell is /sax/test, its admin and model servers are real, its language model is small.
+    """
+    if root == "":
+        raise click.UsageError("--root is empty; name a directory, or leave it out for a temporary one")
+    # The root is known once the cell runs; all other settings are checked before that.
+    settings = _settings({**values, "host": _DEV_HOST, "sax_root": str(root or "(temporary)")})
+    from saxgw.cli import serving  # noqa: PLC0415 - imports servers, which take half a second
+
+    serving.run(serving.dev(settings, root, model_servers), settings)
+
+
+@click.command("openapi")
+def print_openapi() -> None:
+    """Print the OpenAPI document of the HTTP door, which a running gateway serves at /openapi.json."""
+    from saxgw.gateway import openapi  # noqa: PLC0415 - imports servers, which take half a second
+
+    click.echo(orjson.dumps(openapi(), option=orjson.OPT_INDENT_2))
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**values)
+    except InvalidSetting as error:
+        raise click.UsageError(str(error)) from error

@@ -1,0 +1,64 @@
+"""Fixtures of the command line's tests: both ways to a cell, each as an environment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import pytest
+
+from saxgw.devcell import DevCell
+from saxgw.gateway import Gateway
+from tests.conftest import settings
+from tests.held_model import HELD, HeldModel
+from tests.process import run
+
+WAYS = ("straight", "gateway")
+
+MODEL = "/sax/test/held"
+
+Saxgw: TypeAlias = Callable[..., Awaitable[tuple[int, str, str]]]
+"""Runs `saxgw` with arguments; returns exit code, standard output and standard error."""
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """Straight at a cell, or through a gateway: what is true of one is true of the other."""
+    return str(request.param)
+
+
+@pytest.fixture
+def environment(way: str, cell: DevCell, gateway: Gateway) -> Mapping[str, str]:
+    """Variables that lead to the session's cell."""
+    return {"SAX_ROOT": cell.root} if way == "straight" else {"SAXGW_SERVER": gateway.grpc_address}
+
+
+@pytest.fixture
+def saxgw(environment: Mapping[str, str]) -> Saxgw:
+    """`saxgw` on the session's cell."""
+
+    async def saxgw(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
+        return await run(*arguments, environment=environment, given=given)
+
+    return saxgw
+
+
+@asynccontextmanager
+async def leading_to(way: str, cell: DevCell) -> AsyncIterator[Mapping[str, str]]:
+    """Variables that lead to any cell."""
+    if way == "straight":
+        yield {"SAX_ROOT": cell.root}
+    else:
+        async with Gateway(settings(cell.root)) as gateway:
+            yield {"SAXGW_SERVER": gateway.grpc_address}
+
+
+@asynccontextmanager
+async def holding(way: str, held: HeldModel) -> AsyncIterator[Mapping[str, str]]:
+    """Variables that lead to a cell that has such a model as MODEL."""
+    async with DevCell(models=held.classes) as cell, leading_to(way, cell) as environment:
+        code, _, errors = await run("publish", MODEL, HELD, "None", "1", "--wait", environment=environment)
+        assert code == 0, errors
+        yield environment
+        held.open()
