@@ -37,7 +37,7 @@ async def test_walkthrough_with_curl(dev: Running) -> None:
 async def test_walkthrough_at_the_command_line(dev: Running) -> None:
     """The commands of `saxgw` print what README says, and no command of README is left out."""
     assert await at_the_command_line(README, dev.grpc_address) == 11
-    assert len(console_commands(README)) == 10 + 11
+    assert len(console_commands(README)) == 12 + 11
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["stubs", "saxgw.remote"])
