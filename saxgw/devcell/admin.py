@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Self
 
 from saxgw.devcell.admin_service import AdminService
 from saxgw.devcell.errors import DevCellError
+from saxgw.devcell.faults import AdminFaults, permitted
 from saxgw.devcell.layout import CellFiles
-from saxgw.devcell.listener import HOST, new_server
+from saxgw.devcell.listener import Listener
 from saxgw.devcell.registry import Registry
 from saxgw.devcell.timing import Timing
 from saxgw.sax.wire.admin_pb2_grpc import add_AdminServicer_to_server
@@ -32,20 +33,29 @@ class AdminServer:
         cell: The cell's short name.
         port: Where to listen; 0 picks a free port at the first start and keeps it.
         timing: Intervals; Timing() if None.
+        faults: Whether it can be made to misbehave.
     """
 
-    def __init__(self, root: Path, cell: str = "test", *, port: int = 0, timing: Timing | None = None) -> None:
+    def __init__(
+        self, root: Path, cell: str = "test", *, port: int = 0, timing: Timing | None = None, faults: bool = False
+    ) -> None:
         self._root = root
         self._files = CellFiles(root, cell)
         self._cell = cell
-        self._port = port
+        self._faults = AdminFaults(self) if faults else None
+        self._listener = Listener(port, ["sax.Admin"], self._faults)
         self._timing = timing or Timing()
         self._stack = AsyncExitStack()
 
     @property
     def address(self) -> str:
         """Where it listens, or did before it was stopped: `127.0.0.1:port`. The port is 0 until the first start."""
-        return f"{HOST}:{self._port}"
+        return self._listener.address
+
+    @property
+    def faults(self) -> AdminFaults:
+        """What it can be made to do wrong; raises DevCellError unless it was made with `faults=True`."""
+        return permitted(self._faults)
 
     async def start(self, port: int | None = None) -> None:
         """Restores the state, listens, and tells the cell where.
@@ -61,19 +71,23 @@ class AdminServer:
                 self._files.create()
             except OSError as error:
                 raise DevCellError(f'cannot keep a cell under "{self._root}": {error.strerror}') from error
-            registry = Registry(self._files, self._cell, self._timing)
+            registry = Registry(self._files, self._cell, self._timing, self._faults.awake if self._faults else None)
             stack.push_async_callback(registry.close)
-            server, self._port = new_server(self._port if port is None else port, ["sax.Admin"])
-            stack.push_async_callback(server.stop, None)
+            server = self._listener.new_server(port, stack)
             server_id = f"{self.address}_{secrets.token_hex(8)}"
             add_AdminServicer_to_server(AdminService(registry, self._cell, server_id), server)
-            await server.start()
+            await self._listener.start(server)
             self._files.write_location(self.address)
             self._stack = stack.pop_all()
         _log.info("admin server of /sax/%s listens on %s", self._cell, self.address)
 
     async def stop(self) -> None:
         """Stops at once: calls in flight fail, and location.proto stays as it is. Does nothing if it is stopped."""
+        await self.drop()
+        await self._listener.close()
+
+    async def drop(self) -> None:
+        """Ends what runs behind the port, which is all there is unless the server can misbehave."""
         await self._stack.aclose()
 
     async def __aenter__(self) -> Self:

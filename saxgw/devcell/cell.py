@@ -42,6 +42,7 @@ class DevCell:
         admin_port: Where the admin listens; 0 picks a free port.
         models: Model classes by model path, beside the built-in ones.
         timing: Intervals at which the servers look after each other; Timing() if None.
+        faults: Whether its servers can be made to misbehave, by `server.faults` (faults.py).
 
     Raises:
         InvalidName: `cell` is not the short name of a cell.
@@ -66,6 +67,7 @@ class DevCell:
         admin_port: int = 0,
         models: Mapping[str, type[LanguageModel]] | None = None,
         timing: Timing | None = None,
+        faults: bool = False,
     ) -> None:
         parse_cell(f"/sax/{cell}")
         if model_servers < 0:
@@ -76,6 +78,7 @@ class DevCell:
         self._admin_port = admin_port
         self._models = models
         self._timing = timing
+        self._faults = faults
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
@@ -90,9 +93,10 @@ class DevCell:
             else:
                 self.root = self._given_root
             root = Path(self.root)
-            self.admin = AdminServer(root, self._cell, port=self._admin_port, timing=self._timing)
+            self.admin = AdminServer(root, self._cell, port=self._admin_port, timing=self._timing, faults=self._faults)
             self.model_servers = [
-                ModelServer(root, self._cell, models=self._models, timing=self._timing) for _ in range(self._number)
+                ModelServer(root, self._cell, models=self._models, timing=self._timing, faults=self._faults)
+                for _ in range(self._number)
             ]
             await stack.enter_async_context(self.admin)
             for server in self.model_servers:

@@ -45,10 +45,16 @@ class Member:
         timing: Intervals.
         changed: Called after each change of what the server is known to have.
         lost: Called once, when it has been silent for too long.
+        awake: Not set while the admin stands still; None is never.
     """
 
     def __init__(
-        self, join: JoinRequest, timing: Timing, changed: Callable[[], None], lost: Callable[[Member], None]
+        self,
+        join: JoinRequest,
+        timing: Timing,
+        changed: Callable[[], None],
+        lost: Callable[[Member], None],
+        awake: asyncio.Event | None = None,
     ) -> None:
         self.address = join.address
         self.data_address = join.data_address or join.address
@@ -56,6 +62,7 @@ class Member:
         self._timing = timing
         self._changed = changed
         self._lost = lost
+        self._awake = awake
         self._channel = new_channel(join.address)
         self._stub = ModeletStub(self._channel)
         self._background = Background()
@@ -131,12 +138,17 @@ class Member:
     async def _keep_polling(self) -> None:
         while True:
             await asyncio.sleep(self._timing.poll_s)
+            await self._stand_still()
             # Asked once more before it is given up: perhaps it is this process that stood still.
             await self._try_poll(self._timing.prune_after_s)
             if time.monotonic() - self._seen_at > self._timing.prune_after_s:
                 _log.warning("model server %s is silent and leaves the cell", self.address)
                 self._lost(self)
                 return
+
+    async def _stand_still(self) -> None:
+        if self._awake:
+            await self._awake.wait()
 
     async def _try_poll(self, timeout_s: float) -> bool:
         try:
@@ -168,6 +180,7 @@ class Member:
     async def _keep_acting(self) -> None:
         while True:
             await self._news.until(lambda: self._next_action() is not None)
+            await self._stand_still()
             if action := self._next_action():
                 acted = await self._act(*action)
                 polled = await self._try_poll(self._timing.prune_after_s)

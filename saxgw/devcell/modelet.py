@@ -12,8 +12,9 @@ import grpc
 
 from saxgw.compute import Compute
 from saxgw.devcell.background import Background
+from saxgw.devcell.faults import ModelServerFaults, permitted
 from saxgw.devcell.layout import CellFiles
-from saxgw.devcell.listener import HOST, new_channel, new_server
+from saxgw.devcell.listener import Listener, new_channel
 from saxgw.devcell.lm_service import LMService
 from saxgw.devcell.loaded import LoadedModels
 from saxgw.devcell.modelet_service import ModeletService
@@ -48,9 +49,10 @@ class ModelServer:
         port: Where to listen; 0 picks a free port at the first start and keeps it.
         models: Model classes by model path, beside the built-in ones.
         timing: Intervals; Timing() if None.
+        faults: Whether it can be made to misbehave.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (all have defaults, and are told apart by name)
         self,
         root: Path,
         cell: str = "test",
@@ -58,19 +60,28 @@ class ModelServer:
         port: int = 0,
         models: Mapping[str, type[LanguageModel]] | None = None,
         timing: Timing | None = None,
+        faults: bool = False,
     ) -> None:
         self._files = CellFiles(root, cell)
-        self._port = port
+        self._faults = ModelServerFaults(self) if faults else None
+        self._listener = Listener(port, ["sax.Modelet", "sax.server.lm.LMService"], self._faults)
         self._models = {**BUILT_IN, **(models or {})}
         self._timing = timing or Timing()
         self._stack = AsyncExitStack()
+        self._threads = AsyncExitStack()
+        self._remains = Background()
         self._joined = asyncio.Event()
         self._join_failure = "no admin server has been started"
 
     @property
     def address(self) -> str:
         """Where it listens, or did before it was stopped: `127.0.0.1:port`. The port is 0 until the first start."""
-        return f"{HOST}:{self._port}"
+        return self._listener.address
+
+    @property
+    def faults(self) -> ModelServerFaults:
+        """What it can be made to do wrong; raises DevCellError unless it was made with `faults=True`."""
+        return permitted(self._faults)
 
     @property
     def join_failure(self) -> str:
@@ -86,22 +97,21 @@ class ModelServer:
         Raises:
             DevCellError: The port is in use.
         """
-        async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as threads, AsyncExitStack() as stack:
             loaded = LoadedModels(self._models)
-            stack.push_async_callback(loaded.close)
+            threads.push_async_callback(loaded.close)
             compute = Compute(_COMPUTE_THREADS, "saxgw-devcell-compute")
-            stack.push_async_callback(compute.close)
-            services = ["sax.Modelet", "sax.server.lm.LMService"]
-            server, self._port = new_server(self._port if port is None else port, services)
-            stack.push_async_callback(server.stop, None)
+            threads.push_async_callback(compute.close)
+            server = self._listener.new_server(port, stack)
             add_ModeletServicer_to_server(ModeletService(loaded), server)
             add_LMServiceServicer_to_server(LMService(loaded, compute), server)
-            await server.start()
+            await self._listener.start(server)
             self._joined.clear()
             background = Background()
             stack.push_async_callback(background.cancel)
             background.start(self._keep_joining(), f"joining of {self.address}")
             self._stack = stack.pop_all()
+            self._threads = threads.pop_all()
         _log.info("model server listens on %s", self.address)
 
     async def stop(self) -> None:
@@ -110,6 +120,14 @@ class ModelServer:
         Work that a model does at this moment is waited for; of a request that is a step.
         """
         await self._stack.aclose()
+        await self._listener.close()
+        await self._threads.aclose()
+        await self._remains.finish()
+
+    async def drop(self) -> None:
+        """Ends what runs behind the port, all but threads in which a model computes; `stop` waits for those."""
+        await self._stack.aclose()
+        self._remains.start(self._threads.pop_all().aclose(), f"end of {self.address}")
 
     async def wait_joined(self) -> None:
         """Waits until an admin has taken the server in, for the first time since it was started."""
@@ -127,6 +145,8 @@ class ModelServer:
         seen = ""
         join_again_at = 0.0
         while True:
+            if self._faults:
+                await self._faults.awake.wait()
             version = self._files.location_version()
             if version != seen or time.monotonic() >= join_again_at:
                 if address := self._files.read_location():

@@ -43,14 +43,16 @@ class Registry:
         files: Where the state is restored from and saved.
         cell: The cell's short name.
         timing: Intervals for looking after model servers.
+        awake: Not set while the admin stands still; None is never.
 
     Raises:
         DevCellError: The saved state cannot be read.
     """
 
-    def __init__(self, files: CellFiles, cell: str, timing: Timing) -> None:
+    def __init__(self, files: CellFiles, cell: str, timing: Timing, awake: asyncio.Event | None = None) -> None:
         self._files = files
         self._timing = timing
+        self._awake = awake
         self._members: dict[str, Member] = {}
         self._joining: dict[str, asyncio.Lock] = {}
         self._farewells = Background()
@@ -141,7 +143,7 @@ class Registry:
                 return
             if known:
                 self._remove(known)
-            member = Member(request, self._timing, self._news.tell, self._remove)
+            member = Member(request, self._timing, self._news.tell, self._remove, self._awake)
             try:
                 await member.connect()
             except BaseException:
