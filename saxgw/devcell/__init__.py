@@ -5,6 +5,7 @@ from __future__ import annotations
 from saxgw.devcell.admin import AdminServer
 from saxgw.devcell.cell import DevCell
 from saxgw.devcell.errors import DevCellError
+from saxgw.devcell.fault import Fault
 from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece, Settings, Steps
 from saxgw.devcell.modelet import ModelServer
 from saxgw.devcell.models import BUILT_IN
@@ -17,6 +18,7 @@ __all__ = [
     "DevCell",
     "DevCellError",
     "ExtraInput",
+    "Fault",
     "LanguageModel",
     "ModelServer",
     "NgramLm",

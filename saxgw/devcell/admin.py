@@ -7,9 +7,10 @@ import secrets
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
+from saxgw.devcell.admin_faults import AdminFaults
 from saxgw.devcell.admin_service import AdminService
 from saxgw.devcell.errors import DevCellError
-from saxgw.devcell.faults import AdminFaults, permitted
+from saxgw.devcell.faults import permitted
 from saxgw.devcell.layout import CellFiles
 from saxgw.devcell.listener import Listener
 from saxgw.devcell.registry import Registry
@@ -42,7 +43,7 @@ class AdminServer:
         self._root = root
         self._files = CellFiles(root, cell)
         self._cell = cell
-        self._faults = AdminFaults(self) if faults else None
+        self._faults = AdminFaults(self, self._files) if faults else None
         self._listener = Listener(port, ["sax.Admin"], self._faults)
         self._timing = timing or Timing()
         self._stack = AsyncExitStack()
@@ -73,6 +74,8 @@ class AdminServer:
                 raise DevCellError(f'cannot keep a cell under "{self._root}": {error.strerror}') from error
             registry = Registry(self._files, self._cell, self._timing, self._faults.awake if self._faults else None)
             stack.push_async_callback(registry.close)
+            if self._faults:
+                self._faults.of(registry)
             server = self._listener.new_server(port, stack)
             server_id = f"{self.address}_{secrets.token_hex(8)}"
             add_AdminServicer_to_server(AdminService(registry, self._cell, server_id), server)

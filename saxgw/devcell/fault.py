@@ -1,13 +1,9 @@
-"""Faults of calls: what a server does to some of its calls instead of, before or after answering them."""
+"""A fault of calls: what a server does to some of its calls instead of, before or after answering them."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Self
 
-import grpc
-
-from saxgw.devcell.errors import Refusal
 from saxgw.devcell.news import News
 
 if TYPE_CHECKING:
@@ -59,9 +55,9 @@ class Fault:
         """Waits until it has struck so many calls, in all."""
         await self._news.until(lambda: self.strikes >= calls)
 
-    def strike(self, method: str, request: Message) -> bool:
+    def strike(self, method: str, request: Message | None = None) -> bool:
         """Tells whether it strikes a call, and counts it if so."""
-        if self.over or method not in self._methods or not self.concerns(request):
+        if self.over or method not in self._methods or (request is not None and not self.concerns(request)):
             return False
         self.strikes += 1
         if self.strikes == self._calls:
@@ -73,8 +69,8 @@ class Fault:
         """Tells whether a request is among those that it is for."""
         return True
 
-    async def before(self, request: Message, context: Context) -> None:
-        """Does what is to be done before the call is carried out."""
+    async def before(self, request: Message, context: Context) -> Message | None:
+        """Does what is to be done before the call is carried out; what it returns is the answer in place of that."""
 
     async def after(self, response: Message, context: Context) -> None:
         """Does what is to be done before an answer is sent; of a stream, before each."""
@@ -84,52 +80,3 @@ class Fault:
 
     def __exit__(self, *_exc: object) -> None:
         self.end()
-
-
-class Slowness(Fault):
-    """Answers come late."""
-
-    def __init__(self, methods: frozenset[str], calls: int | None, seconds: float) -> None:
-        super().__init__(methods, calls)
-        self._seconds = seconds
-
-    async def after(self, response: Message, context: Context) -> None:  # noqa: ARG002 (whatever the answer is)
-        await asyncio.sleep(self._seconds)
-
-
-class Refusing(Fault):
-    """Calls are refused before anything is done for them."""
-
-    def __init__(self, methods: frozenset[str], calls: int | None, code: grpc.StatusCode, text: str) -> None:
-        super().__init__(methods, calls)
-        self._refusal = Refusal(code, text)
-
-    async def before(self, request: Message, context: Context) -> None:  # noqa: ARG002 (whatever the request is)
-        await self._refusal.send(context)
-
-
-class Disowning(Fault):
-    """A model server denies that it has a model."""
-
-    def __init__(self, methods: frozenset[str], calls: int | None, model_id: str) -> None:
-        super().__init__(methods, calls)
-        self._model_id = model_id
-
-    def concerns(self, request: Message) -> bool:
-        return getattr(request, "model_key", "") == self._model_id
-
-    async def before(self, request: Message, context: Context) -> None:  # noqa: ARG002 (it concerns no other)
-        text = f"{self._model_id} is still loading or already unloaded. Available models: "
-        await Refusal(grpc.StatusCode.NOT_FOUND, text).send(context)
-
-
-class Dropping(Fault):
-    """Calls are carried out, and the connection breaks before the answer has arrived."""
-
-    def __init__(self, methods: frozenset[str], calls: int | None, drop: Callable[[int], None]) -> None:
-        super().__init__(methods, calls)
-        self._drop = drop
-
-    async def after(self, response: Message, context: Context) -> None:  # noqa: ARG002 (whatever the answer is)
-        # The relay between client and server has the connection by this port: ipv4:127.0.0.1:40000.
-        self._drop(int(context.peer().rpartition(":")[2]))

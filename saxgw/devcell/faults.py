@@ -10,6 +10,8 @@
         first.faults.thaw()
         await second.start()
 
+What only model servers and only the admin can do is in modelet_faults.py and admin_faults.py.
+
 Servers of such a cell stand behind relays (relay.py), and what the cell and its clients know are the relays' addresses.
 Faults outlast a restart of their server. `clear` ends them all.
 """
@@ -20,27 +22,27 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from saxgw.devcell.call_faults import Dropping, Refusing, Slowness
 from saxgw.devcell.errors import DevCellError
-from saxgw.devcell.fault import Disowning, Dropping, Fault, Refusing, Slowness
 from saxgw.devcell.interception import Interceptor
 from saxgw.devcell.relay import Relay
-from saxgw.sax.wire import admin_pb2, lm_pb2, modelet_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import grpc
 
+    from saxgw.devcell.fault import Fault
 
-_ADMIN_METHODS: Final = frozenset(admin_pb2.DESCRIPTOR.services_by_name["Admin"].methods_by_name)
-_MODELET_METHODS: Final = frozenset(modelet_pb2.DESCRIPTOR.services_by_name["Modelet"].methods_by_name)
-_DATA_METHODS: Final = frozenset(lm_pb2.DESCRIPTOR.services_by_name["LMService"].methods_by_name)
 
 AnyFaults = TypeVar("AnyFaults", bound="Faults")
 
 
-class _Server(Protocol):
+class Server(Protocol):
     """What faults need of the server that they are of."""
+
+    @property
+    def address(self) -> str: ...
 
     async def start(self, port: int | None = None) -> None: ...
 
@@ -59,7 +61,7 @@ class Faults:
         internal_methods: Names of those that only servers of the cell call.
     """
 
-    def __init__(self, server: _Server, methods: Iterable[str], internal_methods: Iterable[str]) -> None:
+    def __init__(self, server: Server, methods: Iterable[str], internal_methods: Iterable[str]) -> None:
         self._server = server
         self._methods = frozenset(methods)
         self._known = self._methods | frozenset(internal_methods)
@@ -146,24 +148,6 @@ class Faults:
             if method not in self._known:
                 raise ValueError(f'there is no method "{method}"; there are {", ".join(sorted(self._known))}')
         return frozenset(methods) or self._methods
-
-
-class ModelServerFaults(Faults):
-    """What a model server can do wrong."""
-
-    def __init__(self, server: _Server) -> None:
-        super().__init__(server, _DATA_METHODS, _MODELET_METHODS)
-
-    def disown(self, model_id: str, *methods: str, calls: int | None = None) -> Fault:
-        """Says NOT_FOUND to calls of this model, as if it were not loaded here; to the admin it says that it is."""
-        return self._begin(Disowning(self._checked(methods) & _DATA_METHODS, calls, model_id))
-
-
-class AdminFaults(Faults):
-    """What an admin server can do wrong."""
-
-    def __init__(self, server: _Server) -> None:
-        super().__init__(server, _ADMIN_METHODS - {"Join"}, {"Join"})
 
 
 def permitted(faults: AnyFaults | None) -> AnyFaults:

@@ -48,8 +48,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, handle: Any) -> Any:  # noqa: ANN401 (gRPC's types are those of its other API)
         async def unary(request: Message, context: Context) -> Message:
-            striking = await self._strike(method, request, context)
-            response: Message = await handle(request, context)
+            striking = self._striking(method, request)
+            response: Message | None = None
+            for fault in striking:
+                response = await fault.before(request, context) or response
+            response = response or await handle(request, context)
             for fault in striking:
                 await fault.after(response, context)
             return response
@@ -58,7 +61,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, handle: Any) -> Any:  # noqa: ANN401 (the same)
         async def stream(request: Message, context: Context) -> AsyncIterator[Message]:
-            striking = await self._strike(method, request, context)
+            striking = self._striking(method, request)
+            for fault in striking:
+                await fault.before(request, context)
             async with aclosing(handle(request, context)) as responses:
                 async for response in responses:
                     for fault in striking:
@@ -67,8 +72,5 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         return stream
 
-    async def _strike(self, method: str, request: Message, context: Context) -> list[Fault]:
-        striking = [fault for fault in tuple(self._faults) if fault.strike(method, request)]
-        for fault in striking:
-            await fault.before(request, context)
-        return striking
+    def _striking(self, method: str, request: Message) -> list[Fault]:
+        return [fault for fault in tuple(self._faults) if fault.strike(method, request)]

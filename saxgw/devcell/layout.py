@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
@@ -19,6 +19,12 @@ from saxgw.sax.wire.admin_pb2 import Config, Location, State
 
 _OPEN_ADMIN_ACL: Final = "acl/all"
 """What Sax's own tool writes when it makes a cell."""
+
+_NO_ADMIN: Final = "No admin server has been started for this Sax cell."
+"""What Sax's own tool writes as the address when it makes a cell."""
+
+Spoilt: TypeAlias = Literal["truncated", "empty", "placeholder", "garbage", "missing"]
+"""What may be wrong with location.proto."""
 
 
 class CellFiles:
@@ -48,7 +54,7 @@ class CellFiles:
             location.ParseFromString(self._location.read_bytes())
         except (OSError, DecodeError):
             return ""
-        return location.location
+        return "" if location.location == _NO_ADMIN else location.location
 
     def location_version(self) -> str:
         """Returns a text that is another one after each write of the address, though it be the same address."""
@@ -61,6 +67,20 @@ class CellFiles:
     def write_location(self, address: str) -> None:
         """Writes the address of the admin server, `host:port`."""
         _write(self._location, Location(location=address))
+
+    def spoil_location(self, address: str, how: Spoilt) -> None:
+        """Writes the address as it should not be written, in place, as Sax does."""
+        whole = Location(location=address).SerializeToString()
+        contents = {
+            "truncated": whole[: len(whole) // 2],
+            "empty": b"",
+            "placeholder": Location(location=_NO_ADMIN).SerializeToString(),
+            "garbage": b"\xff" * len(whole),
+        }
+        if how == "missing":
+            self._location.unlink(missing_ok=True)
+        else:
+            self._location.write_bytes(contents[how])
 
     def read_state(self) -> State:
         """Returns the saved state, an empty one if there is none; raises DevCellError if it cannot be read."""

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from saxgw.sax.wire import lm_pb2
 from saxgw.sax.wire.lm_pb2_grpc import LMServiceServicer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from saxgw.compute import Compute
     from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece
@@ -66,9 +66,9 @@ class LMService(LMServiceServicer):
         self._compute = compute
 
     @sends_refusals
-    async def Score(self, request: lm_pb2.ScoreRequest, _context: Context) -> lm_pb2.ScoreResponse:
+    async def Score(self, request: lm_pb2.ScoreRequest, context: Context) -> lm_pb2.ScoreResponse:
         """Scores each suffix; without any, an empty one."""
-        with self._admitted(request.model_key, "lm.score", request.extra_inputs) as admitted:
+        async with self._admitted(context, request.model_key, "lm.score", request.extra_inputs) as admitted:
             suffixes = list(request.suffix) or [""]
             began_s = time.monotonic()
             logp = await self._compute.run(lambda: admitted.model.score(request.prefix, suffixes, admitted.inputs))
@@ -76,9 +76,9 @@ class LMService(LMServiceServicer):
             return lm_pb2.ScoreResponse(logp=logp)
 
     @sends_refusals
-    async def Generate(self, request: lm_pb2.GenerateRequest, _context: Context) -> lm_pb2.GenerateResponse:
+    async def Generate(self, request: lm_pb2.GenerateRequest, context: Context) -> lm_pb2.GenerateResponse:
         """Generates all samples, the best first."""
-        with self._admitted(request.model_key, "lm.generate", request.extra_inputs) as admitted:
+        async with self._admitted(context, request.model_key, "lm.generate", request.extra_inputs) as admitted:
             began_s = time.monotonic()
             samples = await self._generate(admitted, request.text)
             admitted.method.stats.succeeded(time.monotonic() - began_s)
@@ -92,7 +92,9 @@ class LMService(LMServiceServicer):
     ) -> AsyncIterator[lm_pb2.GenerateStreamResponse]:
         """Sends what each step does to each sample. The next step is made when the last one is on its way."""
         try:
-            with self._admitted(request.model_key, "lm.generate_stream", request.extra_inputs) as admitted:
+            async with self._admitted(
+                context, request.model_key, "lm.generate_stream", request.extra_inputs
+            ) as admitted:
                 began_s = time.monotonic()
                 lengths: list[int] = []
                 async with aclosing(self._steps(admitted, request.text)) as steps:
@@ -106,9 +108,9 @@ class LMService(LMServiceServicer):
             await refusal.send(context)
 
     @sends_refusals
-    async def Embed(self, request: lm_pb2.EmbedRequest, _context: Context) -> lm_pb2.EmbedResponse:
+    async def Embed(self, request: lm_pb2.EmbedRequest, context: Context) -> lm_pb2.EmbedResponse:
         """Embeds a text."""
-        with self._admitted(request.model_key, "lm.embed", request.extra_inputs) as admitted:
+        async with self._admitted(context, request.model_key, "lm.embed", request.extra_inputs) as admitted:
             began_s = time.monotonic()
             embedding = await self._compute.run(lambda: admitted.model.embed(request.text, admitted.inputs))
             admitted.method.stats.succeeded(time.monotonic() - began_s)
@@ -143,8 +145,10 @@ class LMService(LMServiceServicer):
             while (computed := await self._compute.run(lambda: next(steps, None))) is not None:
                 yield computed
 
-    @contextmanager
-    def _admitted(self, model_key: str, method_name: str, inputs: ExtraInputs) -> Iterator[_Admitted]:
+    @asynccontextmanager
+    async def _admitted(
+        self, context: Context, model_key: str, method_name: str, inputs: ExtraInputs
+    ) -> AsyncIterator[_Admitted]:
         """Checks a request in Sax's order, holds a slot for it, and counts it unless its caller goes away."""
         loaded = self._models.get(model_key)
         method = loaded.methods.get(method_name)
@@ -152,7 +156,7 @@ class LMService(LMServiceServicer):
             raise Refusal(INVALID_ARGUMENT, f"{model_key} does not support {method_name}")
         try:
             values = extra_inputs.complete(inputs, loaded.model.extra_inputs)
-            with method.admission.slot():
+            async with method.admission.slot(context):
                 admitted = _Admitted(loaded.model, method, values)
                 try:
                     yield admitted

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from saxgw.devcell.language_model import LanguageModel
+    from saxgw.devcell.pace import Pace
 
 _log = logging.getLogger("saxgw.devcell")
 
@@ -60,10 +61,12 @@ class LoadedModels:
 
     Args:
         models: Model classes by model path.
+        pace: How fast they work.
     """
 
-    def __init__(self, models: Mapping[str, type[LanguageModel]]) -> None:
+    def __init__(self, models: Mapping[str, type[LanguageModel]], pace: Pace) -> None:
         self._classes = models
+        self._pace = pace
         self._entries: dict[str, _Entry] = {}
         self._compute = Compute(1, "saxgw-devcell-load")
         self._background = Background()
@@ -176,7 +179,7 @@ class LoadedModels:
         settings = overrides.apply(request.overrides, model_class.settings_class)
         limit = max(1, settings.BATCH_SIZE * settings.MAX_LIVE_BATCHES)
         return model_class.load(request.checkpoint_path, settings), {
-            method: Method(Admission(request.model_key, method, limit), MethodStats(method))
+            method: Method(Admission(request.model_key, method, limit, self._pace), MethodStats(method))
             for method in sorted(model_class.methods)
         }
 

@@ -12,13 +12,15 @@ import grpc
 
 from saxgw.compute import Compute
 from saxgw.devcell.background import Background
-from saxgw.devcell.faults import ModelServerFaults, permitted
+from saxgw.devcell.faults import permitted
 from saxgw.devcell.layout import CellFiles
 from saxgw.devcell.listener import Listener, new_channel
 from saxgw.devcell.lm_service import LMService
 from saxgw.devcell.loaded import LoadedModels
+from saxgw.devcell.modelet_faults import ModelServerFaults
 from saxgw.devcell.modelet_service import ModeletService
 from saxgw.devcell.models import BUILT_IN
+from saxgw.devcell.pace import Pace
 from saxgw.devcell.timing import Timing
 from saxgw.sax.wire.admin_pb2 import JoinRequest
 from saxgw.sax.wire.admin_pb2 import ModelServer as Specs
@@ -98,7 +100,7 @@ class ModelServer:
             DevCellError: The port is in use.
         """
         async with AsyncExitStack() as threads, AsyncExitStack() as stack:
-            loaded = LoadedModels(self._models)
+            loaded = LoadedModels(self._models, self._faults.pace if self._faults else Pace())
             threads.push_async_callback(loaded.close)
             compute = Compute(_COMPUTE_THREADS, "saxgw-devcell-compute")
             threads.push_async_callback(compute.close)

@@ -21,6 +21,8 @@ from saxgw.devcell.watch import WatchLog
 from saxgw.sax.wire.admin_pb2 import JoinRequest, Model, ModelServerTypeStat, PublishedModel, State, StatsResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from saxgw.devcell.layout import CellFiles
     from saxgw.devcell.timing import Timing
 
@@ -34,6 +36,8 @@ class _Published:
     model: Model
     watch: WatchLog = field(default_factory=WatchLog)
     servers: list[Member] = field(default_factory=list)
+    pretended: list[str] = field(default_factory=list)
+    """Addresses that are listed though nobody has joined from there."""
 
 
 class Registry:
@@ -134,6 +138,22 @@ class Registry:
         if self._published.get(model_id) is not published:
             raise Refusal(grpc.StatusCode.CANCELLED, "Canceled")
 
+    def pretend(self, model_id: str, addresses: Sequence[str]) -> bool:
+        """Lists a model at further addresses; tells whether it is published."""
+        if published := self._published.get(model_id):
+            published.pretended += addresses
+            for address in addresses:
+                published.watch.add(address)
+        return published is not None
+
+    def stop_pretending(self, model_id: str, addresses: Sequence[str]) -> None:
+        """Undoes `pretend`, as far as the model is still published."""
+        if published := self._published.get(model_id):
+            for address in addresses:
+                if address in published.pretended:
+                    published.pretended.remove(address)
+                    published.watch.delete(address)
+
     async def join(self, request: JoinRequest) -> None:
         """Takes a model server in, after reaching it; one that is in already, with the same specs, stays as it is."""
         # Servers join again and again; two attempts of one must not both add it.
@@ -205,6 +225,7 @@ class Registry:
         model_id = published.model.model_id
         servers = sorted(published.servers, key=lambda server: not server.loaded(model_id))
         listed = PublishedModel(model=published.model, modelet_addresses=[server.address for server in servers])
+        listed.modelet_addresses.extend(published.pretended)
         listed.model.ClearField("uuid")
         listed.model.method_names[:] = sorted(
             frozenset[str]().union(*(server.method_names(model_id) for server in servers))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from saxgw.devcell.background import Background
@@ -136,7 +137,8 @@ class Relay:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             client.settimeout(0)
-            self._background.start(self._relay(client), f"relaying to port {self._target}")
+            relaying = self._background.start(self._relay(client), f"relaying to port {self._target}")
+            relaying.add_done_callback(partial(_close_if_cancelled, client))
 
     async def _relay(self, client: socket.socket) -> None:
         relayed = Relayed()
@@ -167,6 +169,12 @@ class Relay:
             self._pause_accepting()
             self._socket.close()
             self._socket = None
+
+
+def _close_if_cancelled(client: socket.socket, relaying: asyncio.Task[None]) -> None:
+    """Closes a connection that nobody has begun to relay."""
+    if relaying.cancelled():
+        client.close()
 
 
 def _bound(port: int) -> socket.socket:

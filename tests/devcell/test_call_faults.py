@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 import pytest_asyncio
 
-from saxgw.devcell import DevCell
+from saxgw.devcell import DevCell, ModelServer
 from saxgw.sax.wire.admin_pb2 import ListRequest
+from saxgw.sax.wire.common_pb2 import FAILED, LOADED
 from saxgw.sax.wire.lm_pb2 import GenerateRequest, ScoreRequest
-from saxgw.sax.wire.modelet_pb2 import GetStatusRequest
-from tests.devcell.harness import NGRAM, QUICK, TIMEOUT_S, Admin, admin_at, lm_at, model, modelet_at, refusal
+from saxgw.sax.wire.modelet_pb2 import GetStatusRequest, GetStatusResponse
+from tests.devcell.harness import NGRAM, QUICK, TIMEOUT_S, Admin, admin_at, lm_at, model, modelet_at, refusal, until
 from tests.held_model import HELD, HeldModel
+
+if TYPE_CHECKING:
+    from saxgw.sax.wire.modelet_pb2_grpc import ModeletAsyncStub
 
 ALICE = "/sax/test/alice"
 SCORE = ScoreRequest(model_key=ALICE, suffix=["abc"])
@@ -155,6 +160,75 @@ async def test_a_model_server_denies_a_model_that_the_admin_lists_on_it(cell: De
             assert liar.address in (await admin.list_one(ALICE)).modelet_addresses
             await admin.ready(ALICE, 2)
         await lm.Score(SCORE)
+
+
+async def test_a_model_server_claims_to_have_loaded_what_it_has_not(cell: DevCell, admin: Admin) -> None:
+    """The admin believes it, lists it and calls it ready; its next look after the end finds the truth."""
+    bob = ScoreRequest(model_key="/sax/test/bob")
+    with cell.model_servers[0].faults.claim("/sax/test/bob"), cell.model_servers[1].faults.claim("/sax/test/bob"):
+        await admin.publish(model("bob", HELD))
+        await admin.ready("/sax/test/bob")
+        (address,) = (await admin.list_one("/sax/test/bob")).modelet_addresses
+        (liar,) = (server for server in cell.model_servers if server.address == address)
+        async with modelet_at(liar) as modelet:
+            statuses = {status.model_key: status.model_status for status in (await status_of(modelet)).models}
+        assert statuses == {ALICE: LOADED, "/sax/test/bob": LOADED}
+        async with lm_at(liar) as lm:
+            assert (await refusal(lm.Score(bob)))[0] is grpc.StatusCode.NOT_FOUND
+            await lm.Score(SCORE)
+    await until(lambda: answers(liar, bob))
+
+
+async def status_of(modelet: ModeletAsyncStub) -> GetStatusResponse:
+    return await modelet.GetStatus(GetStatusRequest())
+
+
+async def answers(server: ModelServer, request: ScoreRequest) -> bool:
+    """Tells whether the server has the model."""
+    async with lm_at(server) as lm:
+        try:
+            await lm.Score(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            return False
+    return True
+
+
+async def test_a_failure_may_be_claimed_to_be_a_success(cell: DevCell, admin: Admin) -> None:
+    server = cell.model_servers[0]
+    await admin.publish(model("bob", "saxgw.devcell.NgramLm", checkpoint="/no/such/file", replicas=2))
+    async with modelet_at(server) as modelet:
+
+        async def bob_is(status: int) -> bool:
+            models = (await status_of(modelet)).models
+            return [model.model_status for model in models if model.model_key == "/sax/test/bob"] == [status]
+
+        await until(lambda: bob_is(FAILED))
+        with server.faults.claim("/sax/test/bob"):
+            assert await bob_is(LOADED)
+        assert await bob_is(FAILED)
+
+
+async def test_an_overloaded_server_has_no_slot(cell: DevCell) -> None:
+    server = cell.model_servers[0]
+    key = f"MethodKey(name='lm.score', service_id='lm', model_key='{ALICE}')"
+    full = (grpc.StatusCode.RESOURCE_EXHAUSTED, f"Too many requests: {key} 40000")
+    async with lm_at(server) as lm:
+        with server.faults.overload("Score"):
+            assert await refusal(lm.Score(SCORE)) == full
+            await lm.Generate(GENERATE)
+            # What else is wrong with a call is found first.
+            missing = lm.Score(ScoreRequest(model_key="/sax/test/bob"))
+            assert (await refusal(missing))[0] is grpc.StatusCode.NOT_FOUND
+        await lm.Score(SCORE)
+        fault = server.faults.overload(calls=2)
+        assert await refusal(lm.Score(SCORE)) == full
+        code, text = await refusal(lm.GenerateStream(GENERATE).read())
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "lm.generate_stream" in (text or "")
+        await lm.Score(SCORE)
+        assert fault.strikes == 2
 
 
 @pytest.mark.parametrize("method", ["Publish", "generate", ""])
