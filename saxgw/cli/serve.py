@@ -84,7 +84,14 @@ def serve(**values: Any) -> None:  # noqa: ANN401 - one for each setting
     type=click.IntRange(min=1),
     help="How many model servers to start.",
 )
-def dev(root: str | None, model_servers: int, **values: Any) -> None:  # noqa: ANN401 - one for each setting
+@click.option(
+    "--google",
+    is_flag=True,
+    envvar="SAXGW_GOOGLE",
+    show_envvar=True,
+    help="Have the cell behave as Google's does: models are loaded within 10 s, each on servers of its own.",
+)
+def dev(root: str | None, model_servers: int, *, google: bool, **values: Any) -> None:  # noqa: ANN401 - one for each setting
     """Start a small cell on this machine and serve it, on loopback only.
 
     The cell is /sax/test, its admin and model servers are real, its language model is small.
@@ -95,7 +102,7 @@ def dev(root: str | None, model_servers: int, **values: Any) -> None:  # noqa: A
     settings = _settings({**values, "host": _DEV_HOST, "sax_root": str(root or "(temporary)")})
     from saxgw.cli import serving  # noqa: PLC0415 - imports servers, which take half a second
 
-    serving.run(serving.dev(settings, root, model_servers), settings)
+    serving.run(serving.dev(settings, root, model_servers, google=google), settings)
 
 
 @click.command("openapi")

@@ -38,11 +38,11 @@ async def serve(settings: Settings) -> None:
     await _until_signal(start)
 
 
-async def dev(settings: Settings, root: str | None, model_servers: int) -> None:
+async def dev(settings: Settings, root: str | None, model_servers: int, *, google: bool) -> None:
     """Serves a cell of its own until a signal comes."""
 
     async def start(stack: AsyncExitStack) -> tuple[Gateway, str]:
-        cell = await stack.enter_async_context(DevCell(root=root, model_servers=model_servers))
+        cell = await stack.enter_async_context(DevCell(root=root, model_servers=model_servers, google=google))
         gateway = Gateway(dataclasses.replace(settings, sax_root=cell.root))
         return await stack.enter_async_context(gateway), f"development cell /sax/test, SAX_ROOT={cell.root}"
 

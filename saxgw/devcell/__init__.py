@@ -10,10 +10,11 @@ from saxgw.devcell.language_model import ExtraInput, LanguageModel, Piece, Setti
 from saxgw.devcell.modelet import ModelServer
 from saxgw.devcell.models import BUILT_IN
 from saxgw.devcell.models.ngram_lm import NgramLm
-from saxgw.devcell.timing import Timing
+from saxgw.devcell.timing import GOOGLE_TIMING, Timing
 
 __all__ = [
     "BUILT_IN",
+    "GOOGLE_TIMING",
     "AdminServer",
     "DevCell",
     "DevCellError",

@@ -9,9 +9,9 @@ from saxgw.devcell.faults import Faults
 from saxgw.sax.wire import admin_pb2
 
 if TYPE_CHECKING:
+    from saxgw.devcell.catalogue import AnyCatalogue
     from saxgw.devcell.faults import Server
     from saxgw.devcell.layout import CellFiles, Spoilt
-    from saxgw.devcell.registry import Registry
 
 _METHODS: Final = frozenset(admin_pb2.DESCRIPTOR.services_by_name["Admin"].methods_by_name)
 
@@ -27,9 +27,9 @@ class AdminFaults(Faults):
     def __init__(self, server: Server, files: CellFiles) -> None:
         super().__init__(server, _METHODS - {"Join"}, {"Join"})
         self._files = files
-        self._registry: Registry | None = None
+        self._registry: AnyCatalogue | None = None
 
-    def of(self, registry: Registry) -> None:
+    def of(self, registry: AnyCatalogue) -> None:
         """Says what the admin knows; another one after each start."""
         self._registry = registry
 

@@ -11,7 +11,7 @@ from saxgw.sax.wire import admin_pb2
 from saxgw.sax.wire.admin_pb2_grpc import AdminServicer
 
 if TYPE_CHECKING:
-    from saxgw.devcell.registry import Registry
+    from saxgw.devcell.catalogue import AnyCatalogue
 
 
 class AdminService(AdminServicer):
@@ -21,30 +21,32 @@ class AdminService(AdminServicer):
         registry: What it serves from.
         cell: The cell's short name.
         server_id: Tells this run of the admin from every other one; watchers start over when it changes.
+        like_google: Whether refusals are sent as Google's admin sends them.
     """
 
-    def __init__(self, registry: Registry, cell: str, server_id: str) -> None:
+    def __init__(self, registry: AnyCatalogue, cell: str, server_id: str, *, like_google: bool = False) -> None:
+        self.like_google = like_google
         self._registry = registry
         self._cell = cell
         self._server_id = server_id
 
     @sends_refusals
     async def Publish(self, request: admin_pb2.PublishRequest, _context: Context) -> admin_pb2.PublishResponse:
-        """Publishes a model; loading begins at once, and the answer does not wait for it."""
+        """Publishes a model; the answer does not wait for it to be loaded."""
         name = validation.check_model(request.model, self._cell)
         self._registry.publish(name, request.model)
         return admin_pb2.PublishResponse()
 
     @sends_refusals
     async def Update(self, request: admin_pb2.UpdateRequest, _context: Context) -> admin_pb2.UpdateResponse:
-        """Replaces the definition of a model; it is loaded again only if its checkpoint changes."""
+        """Replaces the definition of a model."""
         name = validation.check_model(request.model, self._cell)
         self._registry.update(name, request.model)
         return admin_pb2.UpdateResponse()
 
     @sends_refusals
     async def Unpublish(self, request: admin_pb2.UnpublishRequest, _context: Context) -> admin_pb2.UnpublishResponse:
-        """Takes a model back; its name is free again when the last server has unloaded it."""
+        """Takes a model back; its name is free again a little later."""
         name = validation.check_model_id(request.model_id, self._cell)
         self._registry.unpublish(name, request.model_id)
         return admin_pb2.UnpublishResponse()

@@ -41,8 +41,10 @@ class DevCell:
         model_servers: How many model servers there are.
         admin_port: Where the admin listens; 0 picks a free port.
         models: Model classes by model path, beside the built-in ones.
-        timing: Intervals at which the servers look after each other; Timing() if None.
+        timing: Intervals at which the servers look after each other. None is Timing(), or GOOGLE_TIMING with `google`.
         faults: Whether its servers can be made to misbehave, by `server.faults` (faults.py).
+        google: Whether its servers behave as Google's, to the letter, instead of as well as the protocol lets them; see
+            AdminServer and ModelServer.
 
     Raises:
         InvalidName: `cell` is not the short name of a cell.
@@ -68,6 +70,7 @@ class DevCell:
         models: Mapping[str, type[LanguageModel]] | None = None,
         timing: Timing | None = None,
         faults: bool = False,
+        google: bool = False,
     ) -> None:
         parse_cell(f"/sax/{cell}")
         if model_servers < 0:
@@ -79,6 +82,7 @@ class DevCell:
         self._models = models
         self._timing = timing
         self._faults = faults
+        self._google = google
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
@@ -93,9 +97,18 @@ class DevCell:
             else:
                 self.root = self._given_root
             root = Path(self.root)
-            self.admin = AdminServer(root, self._cell, port=self._admin_port, timing=self._timing, faults=self._faults)
+            self.admin = AdminServer(
+                root,
+                self._cell,
+                port=self._admin_port,
+                timing=self._timing,
+                faults=self._faults,
+                google=self._google,
+            )
             self.model_servers = [
-                ModelServer(root, self._cell, models=self._models, timing=self._timing, faults=self._faults)
+                ModelServer(
+                    root, self._cell, models=self._models, timing=self._timing, faults=self._faults, google=self._google
+                )
                 for _ in range(self._number)
             ]
             await stack.enter_async_context(self.admin)

@@ -34,34 +34,55 @@ class DevCellError(Exception):
 
 
 class Refusal(Exception):
-    """A call is refused. Raised by the logic behind the services, sent by `sends_refusals`."""
+    """A call is refused. Raised by the logic behind the services, sent by `sends_refusals`.
 
-    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+    Args:
+        code: Why.
+        text: The same in words.
+        google_text: What Google's admin says, where that is not the text and then the code.
+    """
+
+    def __init__(self, code: grpc.StatusCode, text: str, *, google_text: str = "") -> None:
         super().__init__(text)
         self.code = code
         self.text = text
+        self._google_text = google_text
+
+    def like_google(self) -> Refusal:
+        """Returns it as Google's admin sends it: as UNKNOWN, with the code in the text (Sax protocol §4.1)."""
+        if self.code is grpc.StatusCode.CANCELLED:
+            return self
+        name = go_name(self.code)
+        text = self._google_text or f"{self.text}: rpc error: code = {name} desc = {name}"
+        return Refusal(grpc.StatusCode.UNKNOWN, text)
 
     async def send(self, context: Context) -> NoReturn:
-        """Ends a call with this refusal, with its own code.
-
-        Google's admin sends nearly all as UNKNOWN (Sax protocol §4.1); a cell that mimics it differs here.
-        """
+        """Ends a call with this refusal."""
         await context.abort(self.code, _shortened(self.text))
 
 
 def sends_refusals(
     handler: Callable[[Service, Request, Context], Awaitable[Response]],
 ) -> Callable[[Service, Request, Context], Coroutine[Any, Any, Response]]:
-    """Decorates the handler of a unary call: a Refusal that it raises becomes the call's status."""
+    """Decorates the handler of a unary call: a Refusal that it raises becomes the call's status.
+
+    A service that has a true attribute `like_google` sends it as Google's does.
+    """
 
     @wraps(handler)
     async def handle(service: Service, request: Request, context: Context) -> Response:
         try:
             return await handler(service, request, context)
         except Refusal as refusal:
-            await refusal.send(context)
+            like_google = getattr(service, "like_google", False)
+            await (refusal.like_google() if like_google else refusal).send(context)
 
     return handle
+
+
+def go_name(code: grpc.StatusCode) -> str:
+    """Returns what Go calls a status code: INVALID_ARGUMENT is InvalidArgument."""
+    return code.name.title().replace("_", "")
 
 
 def _shortened(text: str) -> str:

@@ -101,7 +101,8 @@ def new_channel(address: str) -> grpc.aio.Channel:
         address,
         options=(
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # Despite its name this is the time limit of one attempt.
+            ("grpc.min_reconnect_backoff_ms", 1000),
             ("grpc.max_reconnect_backoff_ms", 1000),
             # Channels that share a connection would share its death and its backoff.
             ("grpc.use_local_subchannel_pool", 1),

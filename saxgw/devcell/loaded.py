@@ -62,9 +62,11 @@ class LoadedModels:
     Args:
         models: Model classes by model path.
         pace: How fast they work.
+        google: Whether updating and unloading are done as Google's model servers do it.
     """
 
-    def __init__(self, models: Mapping[str, type[LanguageModel]], pace: Pace) -> None:
+    def __init__(self, models: Mapping[str, type[LanguageModel]], pace: Pace, *, google: bool = False) -> None:
+        self._google = google
         self._classes = models
         self._pace = pace
         self._entries: dict[str, _Entry] = {}
@@ -100,7 +102,7 @@ class LoadedModels:
     async def update(self, model_key: str, checkpoint_path: str, acls: Mapping[str, str]) -> None:
         """Replaces access lists, and loads the model again if the checkpoint is given and another one.
 
-        Sax loads it again in any case, and answers OK even if that fails; the latter is so here too.
+        Google's loads it again in any case, and answers OK even if that fails; the latter is so here too.
         """
         _check_key(model_key)
         entry = self._entries.get(model_key)
@@ -111,7 +113,7 @@ class LoadedModels:
         if entry is None:
             return
         entry.request.acls.items.update(acls)
-        if checkpoint_path and checkpoint_path != entry.request.checkpoint_path:
+        if checkpoint_path and (self._google or checkpoint_path != entry.request.checkpoint_path):
             entry.request.checkpoint_path = checkpoint_path
             entry.loaded = None
             entry.status = LOADING
@@ -123,10 +125,12 @@ class LoadedModels:
     async def unload(self, model_key: str) -> None:
         """Unloads a model, after a load of it that runs. The requests that it has go on to their end.
 
-        A model that is not here is as good as unloaded. Sax refuses that, and its admin then believes for ever that
-        the model is still here (Sax protocol §4.8).
+        A model that is not here is as good as unloaded. Google's refuses that, and its admin then believes for ever
+        that the model is still here (Sax protocol §4.8).
         """
         _check_key(model_key)
+        if self._google and model_key not in self._entries:
+            raise Refusal(INVALID_ARGUMENT, f"{model_key} not found, cannot unload.")
         async with self._turn:
             self._entries.pop(model_key, None)
 

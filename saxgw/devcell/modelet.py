@@ -21,7 +21,7 @@ from saxgw.devcell.modelet_faults import ModelServerFaults
 from saxgw.devcell.modelet_service import ModeletService
 from saxgw.devcell.models import BUILT_IN
 from saxgw.devcell.pace import Pace
-from saxgw.devcell.timing import Timing
+from saxgw.devcell.timing import GOOGLE_TIMING, Timing
 from saxgw.sax.wire.admin_pb2 import JoinRequest
 from saxgw.sax.wire.admin_pb2 import ModelServer as Specs
 from saxgw.sax.wire.admin_pb2_grpc import AdminStub
@@ -50,8 +50,10 @@ class ModelServer:
         cell: The cell's short name.
         port: Where to listen; 0 picks a free port at the first start and keeps it.
         models: Model classes by model path, beside the built-in ones.
-        timing: Intervals; Timing() if None.
+        timing: Intervals. None is Timing(), or GOOGLE_TIMING for one that behaves as Google's.
         faults: Whether it can be made to misbehave.
+        google: Whether it behaves as Google's does where that differs: each update loads a model again, a model that is
+            not there cannot be unloaded, and it joins again only an admin at another address (Sax protocol §5).
     """
 
     def __init__(  # noqa: PLR0913 (all have defaults, and are told apart by name)
@@ -63,12 +65,14 @@ class ModelServer:
         models: Mapping[str, type[LanguageModel]] | None = None,
         timing: Timing | None = None,
         faults: bool = False,
+        google: bool = False,
     ) -> None:
         self._files = CellFiles(root, cell)
         self._faults = ModelServerFaults(self) if faults else None
         self._listener = Listener(port, ["sax.Modelet", "sax.server.lm.LMService"], self._faults)
         self._models = {**BUILT_IN, **(models or {})}
-        self._timing = timing or Timing()
+        self._google = google
+        self._timing = timing or (GOOGLE_TIMING if google else Timing())
         self._stack = AsyncExitStack()
         self._threads = AsyncExitStack()
         self._remains = Background()
@@ -100,7 +104,7 @@ class ModelServer:
             DevCellError: The port is in use.
         """
         async with AsyncExitStack() as threads, AsyncExitStack() as stack:
-            loaded = LoadedModels(self._models, self._faults.pace if self._faults else Pace())
+            loaded = LoadedModels(self._models, self._faults.pace if self._faults else Pace(), google=self._google)
             threads.push_async_callback(loaded.close)
             compute = Compute(_COMPUTE_THREADS, "saxgw-devcell-compute")
             threads.push_async_callback(compute.close)
@@ -149,7 +153,7 @@ class ModelServer:
         while True:
             if self._faults:
                 await self._faults.awake.wait()
-            version = self._files.location_version()
+            version = self._files.read_location() if self._google else self._files.location_version()
             if version != seen or time.monotonic() >= join_again_at:
                 if address := self._files.read_location():
                     await self._join(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,16 @@ class Timing:
     location_s: float = 0.1
     """A model server looks this often whether location.proto has been written anew, and joins at once then."""
 
+    tick_s: float = 1.0
+    """An admin that behaves as Google's acts this often; any other one acts at once."""
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value <= 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
+
+
+GOOGLE_TIMING: Final = Timing(
+    poll_s=10.0, prune_after_s=25.0, connect_back_s=10.0, join_s=900.0, location_s=5.0, tick_s=10.0
+)
+"""Sax's own intervals."""

@@ -103,7 +103,10 @@ def check_watch(request: WatchLocRequest) -> None:
     """Checks a WatchLocRequest; like Sax, it does not compare the cell."""
     parse_model_id(request.model_id)
     if request.seqno < 0:
-        raise Refusal(INVALID_ARGUMENT, f"WatchLoc seqno {request.seqno} should be non-negative")
+        text = f"WatchLoc seqno {request.seqno} should be non-negative"
+        # Google's text has no colon here.
+        google_text = f"{text} rpc error: code = InvalidArgument desc = InvalidArgument"
+        raise Refusal(INVALID_ARGUMENT, text, google_text=google_text)
 
 
 def check_join(request: JoinRequest) -> None:

@@ -11,9 +11,13 @@ class WatchLog:
 
     Mutation `n` is what a watcher that has seen `n` mutations lacks. Old ones are folded into the base set, so that
     the log stays within about twice the set's size.
+
+    Args:
+        full_sets: Whether who comes from another admin gets a full set even if nothing is folded yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, full_sets: bool = True) -> None:
+        self._full_sets = full_sets
         self._base: set[str] = set()
         self._log: list[WatchResult.Mutation] = []
         self._next = 0
@@ -48,7 +52,7 @@ class WatchLog:
         folded = self._next - len(self._log)
         # Google's admin sends no full set to a newcomer from whom nothing is folded yet, and its clients keep dead
         # addresses then. A full set is always allowed.
-        if from_scratch or seqno < folded:
+        if (from_scratch and self._full_sets) or seqno < folded:
             return WatchResult(next_seqno=self._next, has_fullset=True, values=sorted(self._base), changelog=self._log)
         return WatchResult(next_seqno=self._next, changelog=self._log[seqno - folded :])
 

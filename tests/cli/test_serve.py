@@ -8,15 +8,21 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import grpc
 import pytest
 
 import saxgw
 from saxgw.devcell import DevCell
+from saxgw.sax.wire.admin_pb2 import ListRequest, Location, StatsRequest
+from saxgw.sax.wire.admin_pb2_grpc import AdminStub
 from tests.conftest import definition
 from tests.process import run, running
+
+if TYPE_CHECKING:
+    from saxgw.sax.wire.admin_pb2_grpc import AdminAsyncStub
 
 
 async def get(session: aiohttp.ClientSession, url: str) -> Any:
@@ -169,6 +175,23 @@ async def test_dev_keeps_a_cell(tmp_path: Path) -> None:
             assert await get(session, f"{address}/listall?sax_cell=/sax/test") == ["/sax/test/kept"]
             async with session.post(f"{address}/generate", json={"model": "/sax/test/kept", "query": "x"}) as response:
                 assert response.status == 200
+
+
+async def test_dev_behaves_as_googles_cells_do(tmp_path: Path) -> None:
+    """With --google the admin of the cell sends its errors as UNKNOWN, and the gateway understands them."""
+    async with (
+        running("dev", "--google", "--model-servers", "3", "--root", str(tmp_path)) as gateway,
+        aiohttp.ClientSession(f"http://{gateway.http_address}") as session,
+    ):
+        location = Location.FromString((tmp_path / "sax/test/location.proto").read_bytes()).location
+        async with grpc.aio.insecure_channel(location) as channel:
+            stub: AdminAsyncStub = AdminStub(channel)
+            assert len((await stub.Stats(StatsRequest())).model_server_type_stats) == 1
+            with pytest.raises(grpc.aio.AioRpcError, match="code = NotFound") as raised:
+                await stub.List(ListRequest(model_id="/sax/test/none"))
+        assert raised.value.code() is grpc.StatusCode.UNKNOWN
+        async with session.get("/listcell?model=/sax/test/none") as response:
+            assert response.status == 404
 
 
 async def test_dev_listens_on_loopback_only() -> None:
