@@ -12,7 +12,8 @@ import grpc.aio
 
 from saxgw.sax.backoff import pause_s
 from saxgw.sax.connection import AdminConnection
-from saxgw.sax.errors import AdminUnavailable, CellNotFound, InvalidArgument, ModelExists, ModelNotFound
+from saxgw.sax.definition import refuse_other_overrides
+from saxgw.sax.errors import AdminUnavailable, CellNotFound, ModelExists, ModelNotFound
 from saxgw.sax.status import admin_error, status_of
 from saxgw.sax.wire import admin_pb2
 
@@ -89,7 +90,7 @@ class Admin:
         async with self._writes_to(model):
             updated = admin_pb2.Model()
             updated.CopyFrom((await self.published(model)).model)
-            _refuse_other_overrides(model, updated.overrides, overrides or {})
+            refuse_other_overrides(model, updated.overrides, overrides)
             updated.ClearField("uuid")  # this and the next are the admin's to fill in
             updated.ClearField("method_names")
             updated.model_path = model_path
@@ -250,14 +251,3 @@ def _is_like(published: admin_pb2.Model, asked: admin_pb2.Model) -> bool:
         and published.requested_num_replicas == asked.requested_num_replicas
         and dict(published.overrides) == dict(asked.overrides)
     )
-
-
-def _refuse_other_overrides(model: str, published: Mapping[str, str], asked: Mapping[str, str]) -> None:
-    """An update reloads a model with the overrides that it was published with (Sax protocol §5.4)."""
-    for name, value in asked.items():
-        if published.get(name) != value:
-            was = f'"{published[name]}"' if name in published else "unset"
-            raise InvalidArgument(
-                f'an update cannot change overrides, but {name} is {was} and was to be "{value}"; '
-                f"unpublish {model} and publish it with the new overrides"
-            )

@@ -22,6 +22,7 @@ from saxgw.sax.limits import Bounds
 from saxgw.sax.names import cell_of, parse_cell, parse_cell_or_model, parse_model
 from saxgw.sax.replicas import ReplicaSet
 from saxgw.sax.root import Root
+from saxgw.sax.samples import to_samples
 from saxgw.sax.status import status_of, stream_error
 from saxgw.sax.wire import admin_pb2, common_pb2, lm_pb2, modelet_pb2
 
@@ -209,11 +210,7 @@ class CellClient(SaxClient):
     async def generate(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[Sample]:
         request = self._generate_request(model, text, extra_inputs)
         response = await self._dispatcher.ask("lm.generate", request, lambda lm: lm.Generate(request))
-        samples = [Sample(entry.text, entry.score) for entry in response.texts[:]]  # half the time of iterating
-        # Servers of vLLM models add one empty entry to what they generated (Sax protocol §5.6).
-        if len(samples) > 1 and samples[-1] == ("", 0.0):
-            samples.pop()
-        return samples
+        return to_samples((entry.text, entry.score) for entry in response.texts[:])  # half the time of iterating
 
     async def generate_stream(
         self, model: str, text: str, extra_inputs: ExtraInputs | None = None, *, increments: bool = False

@@ -41,6 +41,9 @@ _PRIVATE: Final = re.compile(
 _PYTHON: Final = re.compile(r"Unexpected <class '[\w.]+'>: ")
 """What a Python gRPC server puts before the words of an exception that nobody caught."""
 
+_OWN_LIMIT: Final = "raise max_message_bytes of the Sax client"
+"""What helps against an answer that is too large for the client of this package."""
+
 _MAX_WORDS: Final = 2000
 """Characters of a cell's words that are passed on; its longest useful text lists the extra inputs of a model."""
 
@@ -86,14 +89,23 @@ class Status(NamedTuple):
 
 def status_of(error: grpc.aio.AioRpcError) -> Status:
     """Returns what `error` says, with the code that was meant where the admin sent UNKNOWN (Sax protocol §4.1)."""
-    code, words = error.code(), error.details() or ""
+    return as_meant(error.code(), error.details() or "")
+
+
+def as_meant(code: grpc.StatusCode, words: str) -> Status:
+    """Returns a status with the code that was meant, if that stands in the words only, and words without it."""
     if match := _GO_STATUS.fullmatch(words):
         if code is Code.UNKNOWN:
-            code = _GO_CODES.get(match["code"].lower(), code)
+            code = go_code(match["code"])
         words = match["context"].removesuffix(": ")
         if match["desc"] != match["code"]:
             words = f"{words}: {match['desc']}" if words else match["desc"]
     return Status(code, words)
+
+
+def go_code(name: str) -> grpc.StatusCode:
+    """Returns the code that Go spells so, such as "NotFound"; UNKNOWN for a name that is none."""
+    return _GO_CODES.get(name.lower(), Code.UNKNOWN)
 
 
 def admin_error(  # noqa: PLR0911 -- one for each meaning
@@ -135,10 +147,10 @@ def admin_error(  # noqa: PLR0911 -- one for each meaning
     return CellError(code, f"the admin of {cell} answered {code.name}: {_first_line(words)}")
 
 
-def data_error(status: Status, model: str, request_bytes: int) -> SaxError:
+def data_error(status: Status, model: str, request_bytes: int, *, remedy: str = _OWN_LIMIT) -> SaxError:
     """Returns the error that a model server's answer is if it does not ask to be retried elsewhere.
 
-    `request_bytes` is the size of the request.
+    `request_bytes` is the size of the request, `remedy` what helps against an answer that is too large for us.
     """
     code, words = status
     match code:
@@ -146,7 +158,7 @@ def data_error(status: Status, model: str, request_bytes: int) -> SaxError:
             return InvalidArgument(f"{model} refused the request: {_passed_on(words)}")
         case Code.RESOURCE_EXHAUSTED if size := _SIZE_LIMIT.search(words):
             of_request = request_bytes > int(size["limit_bytes"]) and not size["ours"]
-            return _too_large(f"a model server of {model}", size, of_request=of_request)
+            return _too_large(f"a model server of {model}", size, of_request=of_request, remedy=remedy)
     return CellError(code, f"a model server of {model} answered {code.name}: {_first_line(words)}")
 
 
@@ -157,14 +169,13 @@ def stream_error(status: Status, model: str) -> SaxError:
     return data_error(status, model, 0)
 
 
-def _too_large(server: str, size: re.Match[str], *, of_request: bool) -> SaxError:
+def _too_large(server: str, size: re.Match[str], *, of_request: bool, remedy: str = _OWN_LIMIT) -> SaxError:
     size_bytes, limit_bytes = size["size_bytes"], size["limit_bytes"]
     if of_request:
         return InvalidArgument(f"the request is {size_bytes} bytes, and {server} takes {limit_bytes}; make it shorter")
     return CellError(
         Code.RESOURCE_EXHAUSTED,
-        f"{server} answered with {size_bytes} bytes, over the limit of {limit_bytes}; "
-        "ask for less, or raise max_message_bytes of the Sax client",
+        f"{server} answered with {size_bytes} bytes, over the limit of {limit_bytes}; ask for less, or {remedy}",
     )
 
 
