@@ -22,10 +22,12 @@ from saxgw.rpc.interceptors import (
     require_fields,
     translate,
 )
+from saxgw.sax import official
 from saxgw.service import SaxService, status_of
 from saxgw.v1 import sax_service_pb2
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from saxgw.rpc.endpoint import Endpoint
@@ -65,6 +67,26 @@ def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]
     )
 
 
+def _client(settings: Settings) -> AbstractAsyncContextManager[sax.SaxClient]:
+    if settings.sax_client == "official":
+        return official.connect(
+            settings.sax_root,
+            admin_timeout_s=settings.admin_timeout,
+            call_timeout_s=settings.generate_timeout,
+            replica_wait_s=settings.replica_wait,
+            threads=settings.sax_threads,
+        )
+    return sax.connect(
+        settings.sax_root,
+        admin_timeout_s=settings.admin_timeout,
+        replica_wait_s=settings.replica_wait,
+        max_message_bytes=settings.max_response_bytes,
+        max_waiting=settings.max_queue,
+        min_in_flight=settings.min_in_flight,
+        max_in_flight=settings.max_in_flight,
+    )
+
+
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of the HTTP door, as plain dicts."""
     packed = resources.files("saxgw") / "descriptors.binpb"
@@ -85,7 +107,8 @@ class Gateway:
             await stop.wait()
 
     Leaving drains: no new calls are taken, running ones have `settings.drain_timeout` seconds to finish. Entering
-    raises OSError if an address cannot be bound, and leaves nothing running then.
+    raises OSError if an address cannot be bound, and saxgw.sax.official.ModuleMissing if there is no official client
+    where that is set; it leaves nothing running then.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -95,17 +118,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(
-                sax.connect(
-                    settings.sax_root,
-                    admin_timeout_s=settings.admin_timeout,
-                    replica_wait_s=settings.replica_wait,
-                    max_message_bytes=settings.max_response_bytes,
-                    max_waiting=settings.max_queue,
-                    min_in_flight=settings.min_in_flight,
-                    max_in_flight=settings.max_in_flight,
-                )
-            )
+            client = await stack.enter_async_context(_client(settings))
             table = endpoints(settings, client)
             self._http = await stack.enter_async_context(
                 HttpDoor(

@@ -13,6 +13,9 @@ from typing import Any, Final
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+SAX_CLIENTS: Final = ("native", "official")
+"""Saxgw's own client, and Google's Python module `sax`."""
+
 
 class InvalidSetting(ValueError):
     """A setting has a value that makes no sense; the message quotes the flag and the value."""
@@ -56,6 +59,14 @@ class Settings:
 
     replica_wait: float = _setting(
         10.0, "Seconds that Generate waits for a model server that is ready for a published model.", low=0
+    )
+
+    sax_client: str = _setting(
+        "native", "What speaks to cells: native, or official for Google's own module sax, which must have been built."
+    )
+
+    sax_threads: int = _setting(
+        64, "With --sax-client=official: calls to models that run at once. A thousand more may wait.", low=1
     )
 
     max_request_bytes: int = _setting(
@@ -107,8 +118,9 @@ class Settings:
                 f"{flag('max_in_flight')} must be at least {flag('min_in_flight')}, which is {self.min_in_flight}, "
                 f"got {self.max_in_flight}"
             )
-        if self.log_level not in LOG_LEVELS:
-            raise InvalidSetting(f"--log-level must be one of {', '.join(LOG_LEVELS)}, got {self.log_level}")
+        for name, choices in (("log_level", LOG_LEVELS), ("sax_client", SAX_CLIENTS)):
+            if (value := getattr(self, name)) not in choices:
+                raise InvalidSetting(f"{flag(name)} must be one of {', '.join(choices)}, got {value}")
 
 
 def flag(name: str) -> str:

@@ -19,6 +19,7 @@ from saxgw import __version__
 from saxgw.devcell import DevCell, DevCellError
 from saxgw.gateway import Gateway
 from saxgw.sax import InvalidName
+from saxgw.sax.official import ModuleMissing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -93,7 +94,7 @@ def run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
             runner.run(main)
     except InvalidName as error:  # nothing but SAX_ROOT is named here
         raise click.UsageError(f"--sax-root: {error}") from error
-    except (OSError, DevCellError) as error:
+    except (OSError, DevCellError, ModuleMissing) as error:
         raise click.ClickException(str(error)) from error
 
 

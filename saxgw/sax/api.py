@@ -55,14 +55,16 @@ class ModelDetail:
     """Number of replicas asked for; the cell may have fewer."""
 
     active_replicas: int
-    """Number of model servers that had the model loaded a moment ago."""
+    """Number of model servers that had the model loaded a moment ago; with the official client, of those that it is
+    assigned to."""
 
     overrides: Mapping[str, str]
     """Settings of the model's class by name, as given to publish; values are JSON text."""
 
     methods: tuple[str, ...]
     """What its model servers can do with it, such as "lm.generate", sorted; none until one has told the admin, which
-    may take ten seconds from when it has loaded the model. Names that are no Sax method may be among them."""
+    may take ten seconds from when it has loaded the model. Names that are no Sax method may be among them. The official
+    client does not tell any."""
 
 
 class ServerType(NamedTuple):
@@ -83,7 +85,8 @@ class ServerStats:
     """Number of servers by kind, sorted by its names."""
 
     by_model_path: Mapping[str, int]
-    """Number of servers that know each class of models, by its registry name, sorted."""
+    """Number of servers that know each class of models, by its registry name, sorted; empty with the official client,
+    which does not tell."""
 
 
 class SaxClient(Protocol):

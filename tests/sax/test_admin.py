@@ -21,10 +21,12 @@ from saxgw.sax import (
     ModelDetail,
     ModelExists,
     ModelNotFound,
+    SaxClient,
     ServerStats,
     connect,
 )
 from saxgw.sax.wire import admin_pb2, common_pb2
+from tests.sax.clients import both_clients
 from tests.sax.scripted import CELL, MODEL, Hold, ScriptedCell, Step, answer, refuse, status
 
 Code = grpc.StatusCode
@@ -34,7 +36,7 @@ UNREACHABLE = "127.0.0.1:1"
 
 NOT_AVAILABLE = "the admin of /sax/test is not available; try again later, or check that it runs"
 
-Operation = Callable[[CellClient], Awaitable[object]]
+Operation = Callable[[SaxClient], Awaitable[object]]
 
 WRITES: dict[str, Operation] = {
     "Publish": lambda sax: sax.publish(MODEL, "a.B", "None", 1),
@@ -63,7 +65,8 @@ def wrapped(name: str, words: str) -> str:
     return f"{words}: rpc error: code = {name} desc = {name}"
 
 
-async def test_publish_sends_what_it_is_given(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_publish_sends_what_it_is_given(cell: ScriptedCell, sax: SaxClient) -> None:
     await sax.publish("sax/test/lm", "a.B", "gs://b/c", 2, {"BATCH_SIZE": "1"})
     assert cell.admin.requests["Publish"] == [
         admin_pb2.PublishRequest(
@@ -78,18 +81,21 @@ async def test_publish_sends_what_it_is_given(cell: ScriptedCell, sax: CellClien
     ]
 
 
-async def test_unpublish_sends_the_full_name(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_unpublish_sends_the_full_name(cell: ScriptedCell, sax: SaxClient) -> None:
     await sax.unpublish("sax/test/lm")
     assert cell.admin.requests["Unpublish"] == [admin_pb2.UnpublishRequest(model_id=MODEL)]
 
 
-async def test_a_listing_is_sorted(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_a_listing_is_sorted(cell: ScriptedCell, sax: SaxClient) -> None:
     for name in ("b", "c", "a"):
         cell.admin.publish(model=f"/sax/test/{name}")
     assert await sax.list_models("sax/test") == ["/sax/test/a", "/sax/test/b", "/sax/test/c"]
 
 
-async def test_a_cell_without_models(sax: CellClient) -> None:
+@both_clients
+async def test_a_cell_without_models(sax: SaxClient) -> None:
     assert await sax.list_models(CELL) == []
 
 
@@ -103,8 +109,9 @@ async def test_a_cell_without_models(sax: CellClient) -> None:
         ("Unpublish", wrapped("NotFound", "model {test lm} not found"), ModelNotFound),
     ],
 )
+@both_clients
 async def test_refusals_as_googles_admin_spells_them(
-    cell: ScriptedCell, sax: CellClient, rpc: str, refusal: str, kind: type[Exception]
+    cell: ScriptedCell, sax: SaxClient, rpc: str, refusal: str, kind: type[Exception]
 ) -> None:
     cell.admin.publish()
     cell.admin.script[rpc].append(refuse(Code.UNKNOWN, refusal))
@@ -115,7 +122,8 @@ async def test_refusals_as_googles_admin_spells_them(
     assert len(cell.admin.requests[rpc]) == 1
 
 
-async def test_updating_or_describing_a_model_that_is_not_published(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_updating_or_describing_a_model_that_is_not_published(cell: ScriptedCell, sax: SaxClient) -> None:
     for operation in (WRITES["Update"], READS["describe"], READS["stats of a model"]):
         with pytest.raises(ModelNotFound, match="/sax/test/lm is not published"):
             await operation(sax)
@@ -124,7 +132,8 @@ async def test_updating_or_describing_a_model_that_is_not_published(cell: Script
         await sax.describe(MODEL)
 
 
-async def test_what_cannot_be_right_is_not_sent(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_what_cannot_be_right_is_not_sent(cell: ScriptedCell, sax: SaxClient) -> None:
     for operation in (sax.publish, sax.update):
         with pytest.raises(InvalidName):
             await operation("lm", "a.B", "None", 1)
@@ -174,8 +183,9 @@ async def test_an_update_keeps_all_that_it_does_not_name(cell: ScriptedCell, sax
 
 
 @pytest.mark.parametrize("overrides", [None, {}, {"BATCH_SIZE": "1"}, {"BATCH_SIZE": "1", "TOP_K": "40"}])
+@both_clients
 async def test_an_update_may_repeat_the_overrides(
-    cell: ScriptedCell, sax: CellClient, overrides: dict[str, str] | None
+    cell: ScriptedCell, sax: SaxClient, overrides: dict[str, str] | None
 ) -> None:
     cell.admin.publish()
     cell.admin.published[MODEL].model.overrides.update({"BATCH_SIZE": "1", "TOP_K": "40"})
@@ -186,8 +196,9 @@ async def test_an_update_may_repeat_the_overrides(
 @pytest.mark.parametrize(
     ("overrides", "was"), [({"BATCH_SIZE": "2"}, '"1"'), ({"BATCH_SIZE": "1", "TOP_K": "2"}, "unset")]
 )
+@both_clients
 async def test_an_update_cannot_change_overrides(
-    cell: ScriptedCell, sax: CellClient, overrides: dict[str, str], was: str
+    cell: ScriptedCell, sax: SaxClient, overrides: dict[str, str], was: str
 ) -> None:
     cell.admin.publish()
     cell.admin.published[MODEL].model.overrides.update({"BATCH_SIZE": "1"})
@@ -201,7 +212,8 @@ async def test_an_update_cannot_change_overrides(
     assert not cell.admin.requests["Update"]
 
 
-async def test_writes_to_one_model_wait_for_each_other(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_writes_to_one_model_wait_for_each_other(cell: ScriptedCell, sax: SaxClient) -> None:
     hold = Hold(admin_pb2.PublishResponse())
     cell.admin.script["Publish"].append(hold)
     first = asyncio.create_task(sax.publish(MODEL, "a.B", "None", 1))
@@ -279,14 +291,16 @@ async def test_stats(cell: ScriptedCell, sax: CellClient, name: str, sent: str) 
     assert cell.admin.requests["Stats"] == [admin_pb2.StatsRequest(model_id=sent)]
 
 
-async def test_stats_of_nothing(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_stats_of_nothing(cell: ScriptedCell, sax: SaxClient) -> None:
     with pytest.raises(InvalidName, match="names neither a cell nor a model"):
         await sax.stats("lm")
     assert not cell.admin.requests
     assert await sax.stats(CELL) == ServerStats(by_type={}, by_model_path={})
 
 
-async def test_stats_while_a_model_server_is_taken_out(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_stats_while_a_model_server_is_taken_out(cell: ScriptedCell, sax: SaxClient) -> None:
     """Google's admin then answers NOT_FOUND about the server, which says nothing of the model (§4.2)."""
     cell.admin.publish()
     words = wrapped("NotFound", "model server 10.0.0.1:14000 not found")
@@ -315,7 +329,8 @@ async def test_an_admin_out_of_reach(cell: ScriptedCell, sax: CellClient, operat
     assert str(raised.value) == NOT_AVAILABLE
 
 
-async def test_an_admin_that_has_never_run(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_an_admin_that_has_never_run(cell: ScriptedCell, sax: SaxClient) -> None:
     cell.location_file.unlink()
     with pytest.raises(AdminUnavailable, match="no admin has ever run for /sax/test; start its admin server"):
         await sax.list_models(CELL)
@@ -336,7 +351,8 @@ async def test_a_location_file_that_is_being_rewritten(
 
 
 @every_operation
-async def test_an_admin_that_moved_is_found(cell: ScriptedCell, sax: CellClient, operation: Operation) -> None:
+@both_clients
+async def test_an_admin_that_moved_is_found(cell: ScriptedCell, sax: SaxClient, operation: Operation) -> None:
     old = cell.admin
     await sax.list_models(CELL)
     await old.stop()
@@ -488,8 +504,9 @@ async def test_a_read_without_an_answer_in_time(cell: ScriptedCell, rpc: str, re
     ],
     ids=["intended code", "as Google's admin"],
 )
+@both_clients
 async def test_publishing_right_after_unpublishing_waits_for_the_name(
-    cell: ScriptedCell, sax: CellClient, refusal: Step
+    cell: ScriptedCell, sax: SaxClient, refusal: Step
 ) -> None:
     """The admin has done nothing then (§9.1.19), so the request may be repeated."""
     cell.admin.script["Publish"].extend([refusal] * 2)

@@ -19,9 +19,11 @@ from saxgw.sax import (
     ModelNotFound,
     ReplicasUnavailable,
     Sample,
+    SaxClient,
     connect,
 )
 from saxgw.sax.wire import common_pb2, lm_pb2
+from tests.sax.clients import both_clients
 from tests.sax.scripted import (
     MODEL,
     Context,
@@ -65,7 +67,8 @@ async def test_a_text_is_sent_as_it_is(cell: ScriptedCell, sax: CellClient, name
     assert server.requests["Generate"] == [lm_pb2.GenerateRequest(model_key=MODEL, text="hé\n")]
 
 
-async def test_extra_inputs_travel_by_their_kind(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_extra_inputs_travel_by_their_kind(cell: ScriptedCell, sax: SaxClient) -> None:
     [server] = await served(cell)
     await sax.generate(MODEL, "x", {"temperature": 0.5, "top_k": 40, "stop": "!", "eos_id": [1, 2.5], "none": ()})
     [request] = server.requests["Generate"]
@@ -89,8 +92,9 @@ async def test_extra_inputs_travel_by_their_kind(cell: ScriptedCell, sax: CellCl
     ],
     ids=["server's order", "none", "vLLM's extra entry", "one extra entry", "only empty", "empty first", "empty text"],
 )
+@both_clients
 async def test_samples(
-    cell: ScriptedCell, sax: CellClient, response: lm_pb2.GenerateResponse, samples: list[tuple[str, float]]
+    cell: ScriptedCell, sax: SaxClient, response: lm_pb2.GenerateResponse, samples: list[tuple[str, float]]
 ) -> None:
     [server] = await served(cell)
     server.script["Generate"].append(answer(response))
@@ -121,7 +125,8 @@ async def test_a_cancelled_call_is_cancelled_at_the_model_server(cell: ScriptedC
     assert await sax.generate(MODEL, "next") == [("next", -0.5)]
 
 
-async def test_a_malformed_name_is_refused(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_a_malformed_name_is_refused(cell: ScriptedCell, sax: SaxClient) -> None:
     with pytest.raises(InvalidName):
         await sax.generate("lm", "x")
     assert not cell.admin.requests
@@ -150,7 +155,8 @@ async def test_a_replica_that_cannot_be_reached_is_passed_over(cell: ScriptedCel
 
 
 @pytest.mark.parametrize("refusal", [refuse(Code.UNAVAILABLE, "dormant"), NOT_LOADED, TOO_MANY])
-async def test_the_only_replica_is_asked_again(cell: ScriptedCell, sax: CellClient, refusal: Step) -> None:
+@both_clients
+async def test_the_only_replica_is_asked_again(cell: ScriptedCell, sax: SaxClient, refusal: Step) -> None:
     [server] = await served(cell)
     server.script["Generate"].extend([refusal] * 2)
     assert await sax.generate(MODEL, "x") == [("x", -0.5)]
@@ -216,7 +222,8 @@ async def test_more_requests_than_a_replica_takes_are_all_answered(cell: Scripte
 # What callers are told.
 
 
-async def test_a_refusal_reaches_the_caller_with_the_servers_words(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_a_refusal_reaches_the_caller_with_the_servers_words(cell: ScriptedCell, sax: SaxClient) -> None:
     [server] = await served(cell)
     words = "The extra_inputs key `x` in the RPC request is not defined in ServableModel.extra_inputs."
     server.script["Generate"].append(refuse(Code.INVALID_ARGUMENT, words))
@@ -226,7 +233,8 @@ async def test_a_refusal_reaches_the_caller_with_the_servers_words(cell: Scripte
     assert len(server.requests["Generate"]) == 1
 
 
-async def test_an_error_inside_the_model_server_is_not_repeated(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_an_error_inside_the_model_server_is_not_repeated(cell: ScriptedCell, sax: SaxClient) -> None:
     [server] = await served(cell)
     server.script["Generate"].append(refuse(Code.INTERNAL, "Preprocessing error: odd\nTraceback …\n  /opt/x.py"))
     with pytest.raises(CellError) as raised:
@@ -236,7 +244,8 @@ async def test_an_error_inside_the_model_server_is_not_repeated(cell: ScriptedCe
     assert len(server.requests["Generate"]) == 1
 
 
-async def test_a_request_too_large_for_the_server(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_a_request_too_large_for_the_server(cell: ScriptedCell, sax: SaxClient) -> None:
     [server] = await served(cell)
     with pytest.raises(InvalidArgument, match=r"the request is \d+ bytes, .* takes 4194304; make it shorter"):
         await sax.generate(MODEL, "x" * (4 * 2**20))
@@ -269,7 +278,8 @@ async def test_a_model_that_is_not_published(cell: ScriptedCell, sax: CellClient
     assert len(server.requests["Generate"]) == 1
 
 
-async def test_a_model_that_was_unpublished(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_a_model_that_was_unpublished(cell: ScriptedCell, sax: SaxClient) -> None:
     [server] = await served(cell)
     await sax.generate(MODEL, "x")
     server.always["Generate"] = NOT_LOADED
@@ -375,7 +385,8 @@ async def test_neither_replicas_nor_admin_in_reach(cell: ScriptedCell, sax: Cell
 
 
 @pytest.mark.parametrize("refusal", [TOO_MANY, refuse(Code.CANCELLED, "")], ids=["at its limit", "sheds load"])
-async def test_all_replicas_busy_all_the_time(cell: ScriptedCell, sax: CellClient, refusal: Step) -> None:
+@both_clients
+async def test_all_replicas_busy_all_the_time(cell: ScriptedCell, sax: SaxClient, refusal: Step) -> None:
     [server] = await served(cell)
     server.always["Generate"] = refusal
     with pytest.raises(Busy) as raised:

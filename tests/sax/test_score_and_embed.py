@@ -8,13 +8,23 @@ from collections.abc import Awaitable, Callable
 import grpc
 import pytest
 
-from saxgw.sax import Busy, CellClient, CellError, InvalidArgument, InvalidName, ModelNotFound, ReplicasUnavailable
+from saxgw.sax import (
+    Busy,
+    CellClient,
+    CellError,
+    InvalidArgument,
+    InvalidName,
+    ModelNotFound,
+    ReplicasUnavailable,
+    SaxClient,
+)
 from saxgw.sax.wire import common_pb2, lm_pb2
+from tests.sax.clients import both_clients
 from tests.sax.scripted import MODEL, Hold, ScriptedCell, ScriptedModelServer, answer, refuse
 
 Code = grpc.StatusCode
 
-Operation = Callable[[CellClient], Awaitable[list[float]]]
+Operation = Callable[[SaxClient], Awaitable[list[float]]]
 
 CALLS: dict[str, Operation] = {
     "Score": lambda sax: sax.score(MODEL, "x", ["yy"]),
@@ -35,7 +45,8 @@ async def served(cell: ScriptedCell, count: int = 1) -> list[ScriptedModelServer
     return servers
 
 
-async def test_a_text_and_its_continuations_are_sent_as_they_are(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_a_text_and_its_continuations_are_sent_as_they_are(cell: ScriptedCell, sax: SaxClient) -> None:
     [server] = await served(cell)
     assert await sax.score("sax/test/lm", "hé\n", [" 🐇", "", " 日本"], {"temperature": 0.5}) == [-2, 0, -3]
     assert server.requests["Score"] == [
@@ -54,13 +65,15 @@ async def test_no_text_is_one_empty_text_to_the_model(cell: ScriptedCell, sax: C
     assert server.requests["Score"] == [lm_pb2.ScoreRequest(model_key=MODEL, prefix="x")]
 
 
-async def test_one_text_is_not_taken_for_a_sequence_of_its_characters(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_one_text_is_not_taken_for_a_sequence_of_its_characters(cell: ScriptedCell, sax: SaxClient) -> None:
     with pytest.raises(TypeError, match="suffixes must be a sequence of texts"):
         await sax.score(MODEL, "x", "abc")
     assert not cell.admin.requests
 
 
-async def test_a_vector_keeps_its_precision(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_a_vector_keeps_its_precision(cell: ScriptedCell, sax: SaxClient) -> None:
     [server] = await served(cell)
     vector = [0.1, -1e-300, 3.0]
     server.script["Embed"].append(answer(lm_pb2.EmbedResponse(embedding=vector)))
@@ -74,7 +87,8 @@ async def test_a_vector_keeps_its_precision(cell: ScriptedCell, sax: CellClient)
 @pytest.mark.parametrize(
     "code", [Code.UNAVAILABLE, Code.NOT_FOUND, Code.RESOURCE_EXHAUSTED], ids=["dormant", "not loaded", "busy"]
 )
-async def test_another_replica_is_asked(cell: ScriptedCell, sax: CellClient, rpc: str, code: Code) -> None:
+@both_clients
+async def test_another_replica_is_asked(cell: ScriptedCell, sax: SaxClient, rpc: str, code: Code) -> None:
     first, second = await served(cell, 2)
     first.always[rpc] = refuse(code, "not I")
     for _ in range(10):
@@ -83,8 +97,9 @@ async def test_another_replica_is_asked(cell: ScriptedCell, sax: CellClient, rpc
 
 
 @every_call
+@both_clients
 async def test_a_refusal_reaches_the_caller_with_the_servers_words(
-    cell: ScriptedCell, sax: CellClient, rpc: str
+    cell: ScriptedCell, sax: SaxClient, rpc: str
 ) -> None:
     [server] = await served(cell)
     server.script[rpc].append(refuse(Code.INVALID_ARGUMENT, f"{MODEL} does not support lm.x"))
@@ -94,7 +109,8 @@ async def test_a_refusal_reaches_the_caller_with_the_servers_words(
 
 
 @every_call
-async def test_an_error_inside_the_model_server(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+@both_clients
+async def test_an_error_inside_the_model_server(cell: ScriptedCell, sax: SaxClient, rpc: str) -> None:
     [server] = await served(cell)
     server.script[rpc].append(refuse(Code.INTERNAL, "Preprocessing error: odd\nTraceback …\n  /opt/x.py"))
     with pytest.raises(CellError) as raised:
@@ -104,7 +120,8 @@ async def test_an_error_inside_the_model_server(cell: ScriptedCell, sax: CellCli
 
 
 @every_call
-async def test_a_request_too_large_for_the_server(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+@both_clients
+async def test_a_request_too_large_for_the_server(cell: ScriptedCell, sax: SaxClient, rpc: str) -> None:
     await served(cell)
     text = "x" * (4 * 2**20)
     with pytest.raises(InvalidArgument, match=r"the request is \d+ bytes, .* takes 4194304; make it shorter"):
@@ -112,14 +129,16 @@ async def test_a_request_too_large_for_the_server(cell: ScriptedCell, sax: CellC
 
 
 @every_call
-async def test_a_model_that_is_not_published(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+@both_clients
+async def test_a_model_that_is_not_published(cell: ScriptedCell, sax: SaxClient, rpc: str) -> None:
     assert cell.admin.published == {}
     with pytest.raises(ModelNotFound, match="/sax/test/lm is not published; publish it first"):
         await CALLS[rpc](sax)
 
 
 @every_call
-async def test_a_malformed_name_is_refused(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+@both_clients
+async def test_a_malformed_name_is_refused(cell: ScriptedCell, sax: SaxClient, rpc: str) -> None:
     with pytest.raises(InvalidName):
         await (sax.score("lm", "x", ["y"]) if rpc == "Score" else sax.embed("lm", "x"))
     assert not cell.admin.requests
@@ -134,7 +153,8 @@ async def test_no_replica_ready_in_time(cell: ScriptedCell, sax: CellClient, rpc
 
 
 @every_call
-async def test_all_replicas_busy_all_the_time(cell: ScriptedCell, sax: CellClient, rpc: str) -> None:
+@both_clients
+async def test_all_replicas_busy_all_the_time(cell: ScriptedCell, sax: SaxClient, rpc: str) -> None:
     [server] = await served(cell)
     server.always[rpc] = refuse(Code.RESOURCE_EXHAUSTED, "Too many requests: MethodKey(…) 4")
     with pytest.raises(Busy):

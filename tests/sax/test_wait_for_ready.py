@@ -18,10 +18,12 @@ from saxgw.sax import (
     InvalidArgument,
     InvalidName,
     ModelNotFound,
+    SaxClient,
     connect,
 )
 from saxgw.sax.wire import admin_pb2, common_pb2
 from tests.devcell.harness import until
+from tests.sax.clients import both_clients
 from tests.sax.scripted import MODEL, Context, Hold, ScriptedCell, answer, refuse, status
 
 Code = grpc.StatusCode
@@ -64,7 +66,8 @@ async def test_one_replica_is_waited_for_unless_more_are_asked_for(cell: Scripte
     assert cell.admin.requests["WaitForReady"] == [admin_pb2.WaitForReadyRequest(model_id=MODEL, num_replicas=1)]
 
 
-async def test_no_replica_need_not_be_waited_for(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_no_replica_need_not_be_waited_for(cell: ScriptedCell, sax: SaxClient) -> None:
     cell.admin.publish(replicas=0)
     await sax.wait_for_ready(MODEL, 0)
 
@@ -136,7 +139,8 @@ async def test_an_admin_that_vanished_without_a_word_is_noticed(
 
 
 @pytest.mark.parametrize("way", ["as Google's admin", "intended code"])
-async def test_a_model_that_is_not_published(cell: ScriptedCell, sax: CellClient, way: str) -> None:
+@both_clients
+async def test_a_model_that_is_not_published(cell: ScriptedCell, sax: SaxClient, way: str) -> None:
     words = "model {test lm} not found: rpc error: code = NotFound desc = NotFound"
     cell.admin.always["List"] = refuse(Code.NOT_FOUND if way == "intended code" else Code.UNKNOWN, words)
     with pytest.raises(ModelNotFound, match="/sax/test/lm is not published; publish it first"):
@@ -186,7 +190,8 @@ async def test_an_admin_that_knows_no_waiting(cell: ScriptedCell, sax: CellClien
         await sax.wait_for_ready(MODEL)
 
 
-async def test_what_cannot_be_right_is_not_sent(cell: ScriptedCell, sax: CellClient) -> None:
+@both_clients
+async def test_what_cannot_be_right_is_not_sent(cell: ScriptedCell, sax: SaxClient) -> None:
     with pytest.raises(InvalidName):
         await sax.wait_for_ready("lm")
     for replicas in (-1, 2**31):
