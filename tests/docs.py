@@ -71,3 +71,9 @@ async def at_the_command_line(page: str, server: str) -> int:
 def code_blocks(page: str, language: str) -> list[str]:
     """The page's blocks of code in one language."""
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def code_block(page: str, language: str, containing: str) -> str:
+    """The one block of code in a language that has something in it."""
+    [block] = [block for block in code_blocks(page, language) if containing in block]
+    return block

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from saxgw.devcell import DevCell
 from saxgw.settings import Settings, environment_variable, flag
-from tests.docs import at_the_command_line, code_blocks, console_commands, walk_through
+from tests.docs import at_the_command_line, code_block, console_commands, walk_through
 from tests.process import Running, running
 
 ROOT = Path(__file__).parent.parent
@@ -40,22 +41,33 @@ async def test_walkthrough_at_the_command_line(dev: Running) -> None:
     assert len(console_commands(README)) == 12 + 11
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["stubs", "saxgw.remote"])
-async def test_python_example(dev: Running, number: int) -> None:
-    """The examples for gRPC from Python run as they stand, but for the port."""
-    example = code_blocks(README, "python")[number]
+async def test_python_example(dev: Running) -> None:
+    """The example for gRPC from Python runs as it stands, but for the port."""
+    output = await run(code_block(README, "python", "SaxServiceStub").replace("localhost:50051", dev.grpc_address))
+    assert re.match(r" +-\d+\.\d\d .", output)
+
+
+async def test_remote_example(dev: Running) -> None:
+    """The example for saxgw.remote runs as it stands, but for the port."""
+    output = await run(code_block(README, "python", "remote.connect").replace("localhost:50051", dev.grpc_address))
+    assert re.match(r"[ ,;.!?\w]", output)
+
+
+async def test_library_example() -> None:
+    """The example for Python without a gateway runs as it stands, but for where the cell is."""
+    async with DevCell() as cell:
+        output = await run(code_block(README, "python", "with connect(").replace("/srv/sax-root", cell.root))
+    assert re.fullmatch(r"( +-\d+\.\d\d [^\n]*\n){4}.+", output, re.DOTALL)
+
+
+async def run(code: str) -> str:
+    """What a Python program prints that must say nothing else."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        example.replace("localhost:50051", dev.grpc_address),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        sys.executable, "-W", "error", "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert errors == b""
-    assert re.match(r" +-\d+\.\d\d ." if number == 0 else r"[ ,;.!?\w]", output.decode())
+    return output.decode()
 
 
 def test_settings_table() -> None:

@@ -1,4 +1,4 @@
-"""Services that are not saxgw's own: the examples do what their pages say."""
+"""The examples do what their pages say."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import aiohttp
 import grpc
 import pytest
 
-from tests.docs import code_blocks, walk_through
+from saxgw.devcell import DevCell
+from tests.docs import code_block, code_blocks, walk_through
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,11 +71,18 @@ async def test_library_over_grpc() -> None:
             assert await response.json() == {"name": "shelves/novels", "theme": "Fiction"}
 
 
+async def test_client() -> None:
+    """The tour of a cell, word for word but for where the cell is, gives what its page says."""
+    page = (ROOT / "examples/client/README.md").read_text().replace(".venv/bin/python", sys.executable)
+    async with DevCell() as cell:
+        assert await walk_through(page, "/tmp/cell", cell.root) == 1  # noqa: S108 - it is replaced
+
+
 async def test_bookshop(tmp_path: Path) -> None:
     """README's own service of ten lines is served by both doors."""
     page = (ROOT / "README.md").read_text()
     (proto,) = code_blocks(page, "proto")
-    code = code_blocks(page, "python")[-1]
+    code = code_block(page, "python", "class Bookshop")
     (tmp_path / "bookshop.proto").write_text(proto)
     wait = "await asyncio.Event().wait()"
     assert code.count("8080") == code.count("50052") == code.count(wait) == 1
