@@ -83,7 +83,7 @@ _FIGURES: Final[Sequence[_Figure]] = (
 _BEYOND_CALL_KIB: Final = 25.0
 
 
-def lines(rounds: Sequence[Round], memories: Sequence[Memory]) -> Iterator[str]:
+def lines(rounds: Sequence[Round], memory: Memory) -> Iterator[str]:
     """The tables, line by line."""
     for workload in WORKLOADS:
         yield from (f"### {workload.name[0].upper()}{workload.name[1:]}", "")
@@ -104,20 +104,16 @@ def lines(rounds: Sequence[Round], memories: Sequence[Memory]) -> Iterator[str]:
             figures = [figure(each, workload) for each in rounds]
             yield row(name, workload.name, spread(figures, ".2f"), *verdict(median(figures), aim, ".2f"))
     yield ""
-    yield from _memory(memories)
+    yield from _memory(memory)
 
 
-def _memory(memories: Sequence[Memory]) -> Iterator[str]:
-    counts = sorted(memories[0][CLIENT])
+def _memory(memory: Memory) -> Iterator[str]:
+    counts = sorted(memory[CLIENT])
     yield row("KiB of memory per idle stream", *(f"{count:,} streams" for count in counts))
     yield row("---", *("---:" for _ in counts))
     for contender in HOLDERS:
-        yield row(
-            contender.name, *(spread([memory[contender][count] for memory in memories], ".1f") for count in counts)
-        )
-    beyond = {count: [memory[SAXGW_EVENTS][count] - memory[CLIENT][count] for memory in memories] for count in counts}
-    yield row("saxgw SSE beyond its gRPC call", *(spread(beyond[count], ".1f") for count in counts))
-    yield row(
-        f"aim: at most {_BEYOND_CALL_KIB:g}",
-        *(verdict(median(beyond[count]), _BEYOND_CALL_KIB, ".1f")[1] for count in counts),
-    )
+        yield row(contender.name, *(f"{memory[contender][count]:.1f}" for count in counts))
+    beyond = [memory[SAXGW_EVENTS][count] - memory[CLIENT][count] for count in counts]
+    yield row("saxgw SSE beyond its gRPC call", *(f"{kib:.1f}" for kib in beyond))
+    verdicts = (verdict(kib, _BEYOND_CALL_KIB, ".0f") for kib in beyond)
+    yield row("aim for that", *(f"{aim}, {reached}" for aim, reached in verdicts))

@@ -27,8 +27,8 @@ _HELD_COUNTS: Final = (2_000, 10_000)
 
 @click.command()
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1), help="Samples of each contender.")
-@click.option("--seconds", default=2.5, show_default=True, help="How long one sample takes.")
-@click.option("--warm-up", default=1.0, show_default=True, help="Seconds of load before each sample.")
+@click.option("--seconds", default=2.0, show_default=True, help="How long one sample takes.")
+@click.option("--warm-up", default=0.5, show_default=True, help="Seconds of load before each sample.")
 def main(rounds: int, seconds: float, warm_up: float) -> None:
     """Measure what streams cost the gateway, next to floors and to a gateway by hand.
 
@@ -38,7 +38,6 @@ def main(rounds: int, seconds: float, warm_up: float) -> None:
     core, other_core = process.two_cores()
     process.allow_sockets(_WARM_UP + max(_HELD_COUNTS))
     samples: list[dict[Workload, Mapping[StreamContender, Sample]]] = []
-    memories: list[dict[StreamContender, Mapping[int, float]]] = []
     with cell(other_core) as behind:
         for number in range(1, rounds + 1):
             click.echo(f"round {number} of {rounds}, load average {os.getloadavg()[0]:.1f}", err=True)
@@ -54,9 +53,9 @@ def main(rounds: int, seconds: float, warm_up: float) -> None:
                     model=workload.stream.model,
                 )
                 samples[-1][workload] = _samples(workload, behind, conditions)
-            memories.append(_memory(behind, core, other_core))
+        memory = _memory(behind, core, other_core)
     click.echo(f"\nPython {sys.version.split()[0]}, {rounds} rounds of {seconds:g} s\n")
-    for line in stream_report.lines(samples, memories):
+    for line in stream_report.lines(samples, memory):
         click.echo(line)
 
 
