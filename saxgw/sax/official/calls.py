@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
 
-from saxgw.sax.errors import Busy
 from saxgw.sax.official.status import NotOk, status_of
 from saxgw.sax.status import Status
 
@@ -34,17 +33,17 @@ async def on_thread(threads: Threads, call: Callable[[float], T], until: float) 
 
     Raises:
         NotOk: the module said so; with DEADLINE_EXCEEDED also if it did not come back in time.
-        Busy: no thread was free for it.
+        Busy: it waited all the time for a thread.
     """
     with statuses():
         return await threads.run(lambda: call(seconds_left(until)), caller_patience_s(until))
 
 
 def seconds_left(until: float) -> float:
-    """The seconds until `until`. Raises Busy if there are none: then a call has waited all its time for a thread."""
+    """The seconds until `until`. Raises TimeoutError if there are none, so that so late a call is not made."""
     left_s = until - time.monotonic()
     if left_s <= 0:
-        raise Busy("no thread of the official Sax client was free in time; try again later, or give it more threads")
+        raise TimeoutError
     return left_s
 
 

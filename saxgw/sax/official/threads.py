@@ -76,6 +76,8 @@ class Threads:
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
+            if not future.cancelled():  # it is the call's own
+                raise
             raise self.too_late(future) from None
 
     def too_late(self, future: asyncio.Future[Any]) -> Exception:

@@ -32,6 +32,9 @@ _NEVER_RAN: Final = "No admin server has been started for this Sax cell."
 _REMEMBERED_S: Final = 30.0
 """How long it is remembered that a model could not be looked up."""
 
+_LOOKUP_S: Final = 10.0
+"""Time limit of a look at a model's addresses, which is not the caller's."""
+
 _ADMIN_RETRIES: Final = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
 _DATA_RETRIES: Final = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.NOT_FOUND)
 _FAIL_FAST_RETRIES: Final = (Code.NOT_FOUND,)
@@ -76,7 +79,7 @@ class Library:
         until = _until(timeout_s)
 
         def ask() -> Any:
-            with grpc.insecure_channel(self._address(request.model_key, until)) as channel:
+            with grpc.insecure_channel(self._address(request.model_key)) as channel:
                 return _sent(getattr(LMServiceStub(channel), rpc), request, until)
 
         return _retried(ask, _FAIL_FAST_RETRIES if fail_fast else _DATA_RETRIES, until)
@@ -86,7 +89,7 @@ class Library:
         until = _until(timeout_s)
 
         def begin() -> tuple[grpc.Channel, Iterator[lm_pb2.GenerateStreamResponse], Any]:
-            channel = grpc.insecure_channel(self._address(request.model_key, until))
+            channel = grpc.insecure_channel(self._address(request.model_key))
             try:
                 messages = LMServiceStub(channel).GenerateStream(request, timeout=_left(until))
                 return channel, messages, next(messages, None)
@@ -120,7 +123,7 @@ class Library:
             raise StatusNotOk(Code.FAILED_PRECONDITION, reason)
         return location
 
-    def _address(self, model: str, until: float) -> str:
+    def _address(self, model: str) -> str:
         if model not in self._lookups:
             self._lookups[model] = None
             raise StatusNotOk(Code.UNAVAILABLE, f"no address of {model} yet")
@@ -128,7 +131,7 @@ class Library:
         if failed and time.monotonic() - failed[0] < _REMEMBERED_S:
             raise failed[1]
         try:
-            addresses = self.published(model, _left(until) or 0).modelet_addresses
+            addresses = self.published(model, _LOOKUP_S).modelet_addresses
         except StatusNotOk as error:
             lost = StatusNotOk(Code.UNKNOWN, error.status.message())
             self._lookups[model] = (time.monotonic(), lost)
