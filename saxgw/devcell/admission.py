@@ -27,6 +27,8 @@ class _Queued:
     turn: asyncio.Future[None]
     expiry: asyncio.TimerHandle | None = None
     """What happens when its deadline passes before; None is nothing."""
+    lost: bool = False
+    """Whether its slot is never given back."""
 
 
 class Admission:
@@ -92,19 +94,18 @@ class Admission:
             queued = self._queue.popleft()
             if queued.expiry:
                 queued.expiry.cancel()
-            if queued.turn.cancelled():
+            if queued.lost:
+                if not queued.turn.done():
+                    queued.turn.set_exception(Refusal(grpc.StatusCode.CANCELLED, ""))
+            elif queued.turn.cancelled():
                 self._taken -= 1
             else:
                 self._running += 1
                 queued.turn.set_result(None)
 
     def _lose(self, queued: _Queued, leaks: Fault) -> None:
-        """Takes a request whose deadline has passed out of the queue, but does not give its slot back."""
-        self._queue.remove(queued)
-        if not leaks.strike(self._method):
-            self._taken -= 1
-        if not queued.turn.done():
-            queued.turn.set_exception(Refusal(grpc.StatusCode.CANCELLED, ""))
+        """Loses the slot of a request whose deadline has passed; it is answered, though, when its turn would be."""
+        queued.lost = leaks.strike(self._method)
 
     def _end(self) -> None:
         self._running -= 1

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class GoogleRegistry(Catalogue[GoogleMember]):
-    """A catalogue that is saved and acted on at each `tick` only: what is answered in between may be lost."""
+    """A catalogue that is saved and acted on at each `tick` only: what is answered in between may be lost.
+
+    A tick that cannot save is logged and the last one; Google's admin dies of it.
+    """
 
     full_sets = False
 

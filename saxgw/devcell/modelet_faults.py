@@ -62,7 +62,10 @@ class ModelServerFaults(Faults):
         return self._begin(Disowning(self._checked(methods) & _KEYS.keys(), calls, model_id))
 
     def claim(self, model_id: str) -> Fault:
-        """Says that this model is loaded, and loads it neither now nor when the admin says so."""
+        """Says that this model is loaded, and loads it neither now nor when the admin says so.
+
+        An admin that has heard of it takes it for published before, and refuses to publish it anew.
+        """
         return self._begin(Claiming(model_id))
 
     def _work_as_usual(self) -> None:

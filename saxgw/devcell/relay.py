@@ -47,11 +47,6 @@ class Relay:
         """Whether it stands still."""
         return self._frozen
 
-    @property
-    def connections(self) -> int:
-        """How many connections it relays; those that a frozen relay has not accepted are not among them."""
-        return len(self._open)
-
     def bind(self, port: int) -> int:
         """Takes a port, 0 for a free one, and returns it. Who connects waits for `open`.
 
@@ -63,6 +58,7 @@ class Relay:
             self._release()
             self._socket = bound
             self._port = bound.getsockname()[1]
+        self._frozen = False
         self._socket.listen(_BACKLOG)
         return self._port
 

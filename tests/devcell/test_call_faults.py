@@ -165,8 +165,9 @@ async def test_a_model_server_denies_a_model_that_the_admin_lists_on_it(cell: De
 async def test_a_model_server_claims_to_have_loaded_what_it_has_not(cell: DevCell, admin: Admin) -> None:
     """The admin believes it, lists it and calls it ready; its next look after the end finds the truth."""
     bob = ScoreRequest(model_key="/sax/test/bob")
+    await admin.publish(model("bob", HELD, replicas=0))
     with cell.model_servers[0].faults.claim("/sax/test/bob"), cell.model_servers[1].faults.claim("/sax/test/bob"):
-        await admin.publish(model("bob", HELD))
+        await admin.update(model("bob", HELD))
         await admin.ready("/sax/test/bob")
         (address,) = (await admin.list_one("/sax/test/bob")).modelet_addresses
         (liar,) = (server for server in cell.model_servers if server.address == address)

@@ -268,8 +268,10 @@ async def test_a_frozen_server_can_be_killed_and_comes_back_awake(cell: DevCell)
     async with lm_at(server) as lm:
         server.faults.freeze()
         call = asyncio.ensure_future(lm.Score(SCORE, timeout=TIMEOUT_S))
-        await server.faults.restart()
+        await server.faults.kill()
         assert (await refusal(call))[0] is UNAVAILABLE
+    server.faults.freeze()
+    await server.start()
     await until(lambda: scores(server.address))
 
 
