@@ -7,7 +7,7 @@ READY := .venv/ready
 PROTOS := $(shell find protos -name '*.proto')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lint-protos format protos bench clean
+.PHONY: help run test soak lint lint-protos format protos bench clean
 
 help:  ## Show this.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,6 +17,9 @@ run: $(READY)  ## Start the gateway on a small cell of its own: HTTP on 8888, gR
 
 test: $(READY) tests/node/node_modules  ## Run all tests. PYTEST="-k name -x" passes options on.
 	$(BIN)/python -m pytest $(PYTEST)
+
+soak: $(READY)  ## Break a cell at random under load, with another seed each time. SECONDS=300 SEED=1 say how.
+	SAXGW_SOAK_SECONDS=$(or $(SECONDS),300) SAXGW_SOAK_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/python -m pytest tests/test_soak.py
 
 lint: $(READY)  ## Check style and types.
 	$(BIN)/ruff check .
@@ -43,6 +46,7 @@ bench: $(READY)  ## Measure what calls, streams, reading and writing JSON cost, 
 	$(BIN)/python -m bench.transcoding
 	$(BIN)/python -m bench.large_bodies
 	$(BIN)/python -m bench.overload
+	$(BIN)/python -m bench.recovery
 
 clean:  ## Remove everything that was set up or generated.
 	rm -rf .venv third_party tests/node/node_modules .ci/node_modules
