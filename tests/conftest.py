@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
 from saxgw.settings import Settings
 from tests.callers import Caller, CallError, GrpcCaller, HttpCaller
+from tests.process import run
 
 LM2B = "saxml.server.pax.lm.params.lm_cloud.LmCloudSpmd2BTest"
 
@@ -25,6 +26,9 @@ FAIL_ON_SKIP = "SAXGW_FAIL_ON_SKIP"
 
 DOORS = ("grpc", "documented routes", "v1 routes")
 """The ways in; every operation is tested through all of them."""
+
+WAYS = ("straight", "gateway")
+"""The ways of a Sax client to a cell."""
 
 _numbers = itertools.count()
 
@@ -87,6 +91,28 @@ async def published(model: str, channel: grpc.aio.Channel) -> str:
     """The name of a published model."""
     await GrpcCaller(channel)("Publish", definition(model))
     return model
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """One of WAYS; tests that use it run once for each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def environment(way: str, cell: DevCell, gateway: Gateway) -> Mapping[str, str]:
+    """Variables that lead `saxgw` to the session's cell."""
+    return {"SAX_ROOT": cell.root} if way == "straight" else {"SAXGW_SERVER": gateway.grpc_address}
+
+
+@pytest.fixture
+def saxgw(environment: Mapping[str, str]) -> Callable[..., Awaitable[tuple[int, str, str]]]:
+    """`saxgw` on the session's cell: takes arguments; returns exit code, standard output and standard error."""
+
+    async def saxgw(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
+        return await run(*arguments, environment=environment, given=given)
+
+    return saxgw
 
 
 def settings(sax_root: str, **changed: Any) -> Settings:

@@ -31,7 +31,7 @@ from saxgw.sax import (
     StreamItem,
     connect,
 )
-from tests.conftest import settings
+from tests.conftest import WAYS, settings
 from tests.held_model import EMOJI_REVISED, HELD, PLAIN, STREAMS, HeldModel, written
 
 LM2B = "saxml.server.pax.lm.params.lm_cloud.LmCloudSpmd2BTest"
@@ -39,8 +39,6 @@ LM2B = "saxml.server.pax.lm.params.lm_cloud.LmCloudSpmd2BTest"
 NGRAM = "saxgw.devcell.NgramLm"
 
 MODEL = "/sax/test/lm2b"
-
-WAYS = ("straight", "gateway")
 
 
 @asynccontextmanager
@@ -67,11 +65,6 @@ async def cell() -> AsyncIterator[DevCell]:
 async def sax(request: pytest.FixtureRequest, cell: DevCell) -> AsyncIterator[SaxClient]:
     async with client(request.param, cell.root) as sax:
         yield sax
-
-
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 async def test_the_life_of_a_model(sax: SaxClient) -> None:

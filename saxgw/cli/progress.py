@@ -12,6 +12,7 @@ from saxgw.cli.command import Failed
 
 if TYPE_CHECKING:
     from saxgw.cli.calls import Call
+    from saxgw.sax import ModelDetail
 
 _LOOK_S: Final = 0.5
 """Seconds between looks at how many replicas are ready."""
@@ -28,42 +29,58 @@ async def wait_for_replicas(call: Call, model: str, replicas: int) -> int:
     Raises Failed if they are too few.
     """
     to_tell_s = min(_LONGEST_TO_TELL_S, call.timeout_s * _SHARE_TO_TELL)
-    watching = asyncio.create_task(_watch(call, model, replicas))
+    watch = _Watch(call, model, replicas)
+    watching = asyncio.create_task(watch.run())
     try:
         async with asyncio.timeout_at(call.until - to_tell_s):
             await call.sax.wait_for_ready(model, replicas)
     except TimeoutError:
-        ready = False
-    else:
-        ready = True
+        raise Failed(watch.how_far()) from None
     finally:
         watching.cancel()
         await asyncio.wait((watching,))
-    detail = await call.sax.describe(model)
-    if not ready:
-        what = f"{detail.active_replicas} of {replicas} replicas of {detail.model} are ready"
-        if detail.max_replicas < replicas:
-            raise Failed(f"{what}, and {detail.max_replicas} are asked for; update it to have more")
-        raise Failed(f"{what}; give it more time with --timeout, or look at the model servers' logs")
-    return detail.active_replicas
+    return (await call.sax.describe(model)).active_replicas
 
 
-async def _watch(call: Call, model: str, replicas: int) -> None:
-    from saxgw.sax import SaxError  # noqa: PLC0415 - calls.py has imported it by now
+class _Watch:
+    """Looks how many replicas are ready, and shows it while they are too few."""
 
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    line = _Line()
-    ready: int | None = None
-    try:
-        while True:
-            with contextlib.suppress(SaxError):  # the admin may be away; what else is wrong ends the waiting itself
-                ready = (await call.sax.describe(model)).active_replicas
-            if ready is not None and ready < replicas:
-                line.show(f"{model}: {ready} of {replicas} replicas ready", f", {loop.time() - began:.0f} s")
-            await asyncio.sleep(_LOOK_S)
-    finally:
-        line.clear()
+    def __init__(self, call: Call, model: str, replicas: int) -> None:
+        self._call = call
+        self._model = model
+        self._replicas = replicas
+        self._seen: ModelDetail | None = None
+
+    async def run(self) -> None:
+        from saxgw.sax import SaxError  # noqa: PLC0415 - calls.py has imported it by now
+
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        line = _Line()
+        try:
+            while True:
+                with contextlib.suppress(SaxError):  # the admin may be away; what else is wrong ends the waiting itself
+                    self._seen = await self._call.sax.describe(self._model)
+                if self._seen is not None and self._seen.active_replicas < self._replicas:
+                    line.show(
+                        f"{self._model}: {self._seen.active_replicas} of {self._replicas} replicas ready",
+                        f", {loop.time() - began:.0f} s",
+                    )
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            line.clear()
+
+    def how_far(self) -> str:
+        """What to tell when the time is up, and what to do."""
+        if self._seen is None:
+            return (
+                f"how many replicas of {self._model} are ready could not be found out; give it more time with --timeout"
+            )
+        ready, asked = self._seen.active_replicas, self._seen.max_replicas
+        what = f"{ready} of {self._replicas} replicas of {self._model} are ready"
+        if asked < self._replicas:
+            return f"{what}, and {asked} are asked for; update it to have more"
+        return f"{what}; give it more time with --timeout, or look at the model servers' logs"
 
 
 class _Line:

@@ -36,6 +36,7 @@ _OPTIONS: Final = (
     # more often than every five minutes, or while no call is open (Sax protocol §9.1.15).
     ("grpc.keepalive_time_ms", 330_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),  # without which grpcio does not heed the line above
     ("grpc.keepalive_permit_without_calls", 0),
 )
 

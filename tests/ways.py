@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests: both ways to a cell, each as an environment."""
+"""The two ways to a cell, straight and through a gateway, as environments for `saxgw`."""
 
 from __future__ import annotations
 
@@ -6,42 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-import pytest
-
 from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
 from tests.conftest import settings
 from tests.held_model import HELD, HeldModel
 from tests.process import run
 
-WAYS = ("straight", "gateway")
-
 MODEL = "/sax/test/held"
 
 Saxgw: TypeAlias = Callable[..., Awaitable[tuple[int, str, str]]]
 """Runs `saxgw` with arguments; returns exit code, standard output and standard error."""
-
-
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
-    """Straight at a cell, or through a gateway: what is true of one is true of the other."""
-    return str(request.param)
-
-
-@pytest.fixture
-def environment(way: str, cell: DevCell, gateway: Gateway) -> Mapping[str, str]:
-    """Variables that lead to the session's cell."""
-    return {"SAX_ROOT": cell.root} if way == "straight" else {"SAXGW_SERVER": gateway.grpc_address}
-
-
-@pytest.fixture
-def saxgw(environment: Mapping[str, str]) -> Saxgw:
-    """`saxgw` on the session's cell."""
-
-    async def saxgw(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
-        return await run(*arguments, environment=environment, given=given)
-
-    return saxgw
 
 
 @asynccontextmanager

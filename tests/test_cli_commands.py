@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from saxgw.devcell import DevCell
-from tests.cli.conftest import Saxgw
 from tests.conftest import LM2B
+from tests.ways import Saxgw
 
 CPU = ("CHIP_TYPE_CPU", "CHIP_TOPOLOGY_1")
 

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
-from tests.cli.conftest import leading_to
 from tests.devcell.harness import GATED, QUICK, Gate, gated
 from tests.process import run, start
 from tests.terminal import on_terminal
+from tests.ways import leading_to
 
 MODEL = "/sax/test/gated"
 

@@ -11,9 +11,9 @@ import pytest
 
 from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
-from tests.cli.conftest import Saxgw
 from tests.process import clean, run
 from tests.sax.bucket import serve_bucket
+from tests.ways import Saxgw
 
 NOBODY = {"SAXGW_SERVER": "127.0.0.1:1"}
 
