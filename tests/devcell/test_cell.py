@@ -66,7 +66,7 @@ def is_folder(path: str) -> bool:
 
 
 async def test_everything_is_gone_afterwards() -> None:
-    tasks = asyncio.all_tasks()
+    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     async with DevCell(model_servers=2, timing=QUICK) as cell:
         root = cell.root
         async with admin_at(cell.admin.address) as admin, lm_at(cell.model_servers[0]):
@@ -75,7 +75,8 @@ async def test_everything_is_gone_afterwards() -> None:
         assert is_folder(root)
     assert not is_folder(root)
     assert asyncio.all_tasks() == tasks
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("saxgw-devcell")]
+    new_threads = set(threading.enumerate()) - threads
+    assert not [thread for thread in new_threads if thread.name.startswith("saxgw-devcell")]
 
 
 async def test_stopping_twice_is_stopping_once(tmp_path: Path) -> None:
