@@ -50,11 +50,11 @@ def matches(expected: str, actual: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, expected.strip().split("..."))), actual.strip(), re.DOTALL) is not None
 
 
-async def walk_through(page: str, address: str, http_address: str) -> int:
-    """Runs a page's curl commands, in which `address` is replaced by the real one, and returns how many there are."""
-    commands = [command for command in console_commands(page) if command[0].startswith("curl ")]
+async def walk_through(page: str, address: str, real_address: str, *, tool: str = "curl ") -> int:
+    """Runs a page's commands of one tool, in which `address` is replaced, and returns how many there are."""
+    commands = [command for command in console_commands(page) if command[0].startswith(tool)]
     for command, expected in commands:
-        output, _ = await shell(command.replace("curl ", "curl -sS ", 1).replace(address, http_address))
+        output, _ = await shell(command.replace("curl ", "curl -sS ", 1).replace(address, real_address))
         assert matches(expected, output), f"{command}\ngave {output}\nnot  {expected}"
     return len(commands)
 

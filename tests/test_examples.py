@@ -75,7 +75,7 @@ async def test_client() -> None:
     """The tour of a cell, word for word but for where the cell is, gives what its page says."""
     page = (ROOT / "examples/client/README.md").read_text().replace(".venv/bin/python", sys.executable)
     async with DevCell() as cell:
-        assert await walk_through(page, "/tmp/cell", cell.root) == 1  # noqa: S108 - it is replaced
+        assert await walk_through(page, "/tmp/cell", cell.root, tool=sys.executable) == 1  # noqa: S108 - it is replaced
 
 
 async def test_bookshop(tmp_path: Path) -> None:
