@@ -61,9 +61,9 @@ def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]
             report_unexpected,
             limit_concurrency(settings.max_calls),
             enforce_deadline(timeouts),
-            require_fields,
             translate(sax.SaxError, status_of),
         ],
+        [require_fields],
     )
 
 

@@ -379,7 +379,7 @@ IN_EACH_OUTCOME = {"BatchGenerate", "BatchScore"}
 """Methods that tell what is wrong with a model beside each query, and not for the call."""
 
 
-@pytest.mark.parametrize("method", REQUESTS.keys() - {"Publish", "ListAll", "ListCells"} - IN_EACH_OUTCOME)
+@pytest.mark.parametrize("method", sorted(REQUESTS.keys() - {"Publish", "ListAll", "ListCells"} - IN_EACH_OUTCOME))
 async def test_model_not_published(call: Caller, method: str) -> None:
     """A model that is not published is NOT_FOUND, and named."""
     with pytest.raises(CallError) as caught:
@@ -388,7 +388,7 @@ async def test_model_not_published(call: Caller, method: str) -> None:
     assert "/sax/test/none" in caught.value.message
 
 
-@pytest.mark.parametrize("method", IN_EACH_OUTCOME)
+@pytest.mark.parametrize("method", sorted(IN_EACH_OUTCOME))
 async def test_batch_for_a_model_not_published(call: Caller, method: str) -> None:
     """Each query of a batch has the error that it would have alone."""
     (outcome,) = (await call(method, REQUESTS[method]))["outcomes"]
@@ -397,7 +397,7 @@ async def test_batch_for_a_model_not_published(call: Caller, method: str) -> Non
     assert outcome["error"]["details"][0]["reason"] == "MODEL_NOT_FOUND"
 
 
-@pytest.mark.parametrize("method", REQUESTS.keys() - {"ListCells"} - IN_EACH_OUTCOME)
+@pytest.mark.parametrize("method", sorted(REQUESTS.keys() - {"ListCells"} - IN_EACH_OUTCOME))
 async def test_no_such_cell(call: Caller, method: str) -> None:
     """A cell that is not under SAX_ROOT is NOT_FOUND, and named."""
     request = {
@@ -409,7 +409,7 @@ async def test_no_such_cell(call: Caller, method: str) -> None:
     assert "/sax/other" in caught.value.message
 
 
-@pytest.mark.parametrize("method", REQUESTS.keys() - {"ListCells"})
+@pytest.mark.parametrize("method", sorted(REQUESTS.keys() - {"ListCells"}))
 async def test_malformed_name(call: Caller, method: str) -> None:
     """A malformed name is INVALID_ARGUMENT, and its field is named."""
     (field,) = NAME_FIELDS & REQUESTS[method].keys()

@@ -114,7 +114,7 @@ def _is_wanted(book: Any, wanted: Any) -> bool:
 async def serve(http_port: int, grpc_port: int) -> None:
     """Serves an empty library until cancelled."""
     service = pb.DESCRIPTOR.services_by_name["Library"]
-    endpoints = make_endpoints(service, Library(), [report_unexpected, require_fields])
+    endpoints = make_endpoints(service, Library(), [report_unexpected], [require_fields])
     async with HttpDoor(endpoints, "127.0.0.1", http_port) as http, GrpcDoor(endpoints, "127.0.0.1", grpc_port) as door:
         click.echo(f"ready: http://127.0.0.1:{http.port} and grpc 127.0.0.1:{door.port}")
         await asyncio.Event().wait()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from saxgw.rpc.call import Call
+from saxgw.rpc.call import REQUEST_ID_HEADER, Call, request_id
 from saxgw.rpc.deadline import Deadline
 from saxgw.rpc.endpoint import StreamEndpoint
 from saxgw.rpc.status import RpcError, invalid_argument
@@ -34,6 +36,8 @@ _NEVER_S: Final = 1e6
 """Longer than any drain."""
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
+
+_REQUEST_ID_KEY: Final = REQUEST_ID_HEADER.lower()
 
 _STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -148,16 +152,28 @@ class GrpcDoor:
         streams = isinstance(endpoint, StreamEndpoint)
 
         async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
+            async def receive() -> Message:
+                return _parsed(request_class, data)
+
             timeout_s = context.time_remaining()
-            call = Call("grpc", None if timeout_s is None else Deadline.after(timeout_s))
+            headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            call = Call(
+                "grpc",
+                None if timeout_s is None else Deadline.after(timeout_s),
+                headers,
+                request_id(headers.get(_REQUEST_ID_KEY)),
+                partial(_peer, context),
+            )
+            trailer = ((_REQUEST_ID_KEY, call.request_id),)
+            context.set_trailing_metadata(trailer)
             self._begun += 1
             self._running += 1
             self._idle.clear()
             try:
                 try:
                     if streams:
-                        return await handler(_parsed(request_class, data), call, context.write)
-                    return await handler(_parsed(request_class, data), call)
+                        return await handler(call, receive, context.write)
+                    return await handler(call, receive)
                 finally:
                     if not self._go_on.is_set():
                         await self._go_on.wait()
@@ -166,7 +182,7 @@ class GrpcDoor:
                 await context.abort(
                     _STATUS_CODES[error.code],
                     error.message,
-                    ((_DETAILS_KEY, status.SerializeToString()),) if status.details else (),
+                    (*trailer, (_DETAILS_KEY, status.SerializeToString())) if status.details else trailer,
                 )
             finally:
                 self._running -= 1
@@ -181,6 +197,12 @@ def _parsed(message_class: type[Message], data: bytes) -> Message:
         return message_class.FromString(data)
     except DecodeError:
         raise invalid_argument([("", f"the request is not a valid {message_class.DESCRIPTOR.name}")]) from None
+
+
+def _peer(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """The IP address in what gRPC calls a peer: `ipv4:127.0.0.1:2000` or `ipv6:%5B::1%5D:2000`."""
+    kind, _, address = unquote(context.peer()).partition(":")
+    return address.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
 
 
 def _bracketed(host: str) -> str:

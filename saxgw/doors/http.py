@@ -17,7 +17,7 @@ from aiohttp import web
 from google.rpc import status_pb2
 
 from saxgw.compute import Compute
-from saxgw.doors.http_server import HttpServer
+from saxgw.doors.http_server import REQUEST_ID, HttpServer
 from saxgw.doors.http_stream import HttpStream, unwritable
 from saxgw.doors.pages import METHODS as PAGE_METHODS
 from saxgw.rpc.call import Call
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from saxgw.doors.pages import Pages
-    from saxgw.rpc.endpoint import Endpoint
+    from saxgw.rpc.endpoint import Endpoint, Receive
     from saxgw.transcoding import Match
 
 _JSON: Final = "application/json"
@@ -56,7 +56,7 @@ _DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
 }
 
 _BODY_TIMEOUT_S: Final = 60.0
-"""How long a body may take to arrive, unless the caller gives the whole call less."""
+"""How long a body may take to arrive, unless the whole call has less."""
 
 LARGE_BYTES: Final = 32 * 2**10
 """From this size on, bodies are decoded and encoded in a thread, so that other callers wait less for it: for the steps
@@ -82,6 +82,10 @@ class HttpError(RpcError):
         super().__init__(code, message)
         self.http_status = http_status
         self.headers = headers or {}
+
+
+class _HeadOnly(RpcError):
+    """Ends a call whose caller wants to know the head of the answer alone."""
 
 
 class HttpDoor(HttpServer):
@@ -146,7 +150,7 @@ class HttpDoor(HttpServer):
         except InvalidMessage as error:
             return error_response(unwritable(error), pretty=pretty)
         except InvalidInput as error:
-            return error_response(invalid_argument((v.field, v.description) for v in error.violations), pretty=pretty)
+            return error_response(_invalid(error), pretty=pretty)
         except RpcError as error:
             return error_response(error, pretty=pretty)
 
@@ -158,20 +162,26 @@ class HttpDoor(HttpServer):
         _check_origin(request)
         if not match.takes_raw_body:
             _check_content_type(request)
-        call = Call("http", _deadline(request))
         endpoint = self._endpoints[match.route.method.full_name]
-        if isinstance(endpoint, StreamEndpoint) and _LAST_EVENT_ID in request.headers:
+        streams = isinstance(endpoint, StreamEndpoint)
+        if streams and _LAST_EVENT_ID in request.headers:
             # A browser that saw a stream end and would have another one; 204 is how HTML says that there is none.
             return web.Response(status=204)
-        body = await self._body(request, call.deadline)
-        message = await self._decode(match, body, request.headers.get("Content-Type", ""))
+        call = Call("http", _deadline(request), request.headers, request[REQUEST_ID], partial(_peer, request))
+
+        async def receive() -> Message:
+            body = await self._body(request)
+            try:
+                message = await self._decode(match, body, request.headers.get("Content-Type", ""))
+            except InvalidInput as error:
+                raise _invalid(error) from None
+            if streams and request.method == "HEAD":
+                raise _HeadOnly(Code.OK, "a stream has no length to tell of, so nobody need compute it")
+            return message
+
         if isinstance(endpoint, StreamEndpoint):
-            if request.method == "HEAD":  # a stream has no length to tell of, so nobody need compute it
-                return web.Response(
-                    headers={"Content-Type": choose_framing(request.headers.get("Accept", "")).content_type}
-                )
-            return await self._stream(endpoint, request, match, message, call)
-        response = await endpoint.handler(message, call)
+            return await self._stream(endpoint, request, match, call, receive)
+        response = await endpoint.handler(call, receive)
         data = self._encode(match, response)
         return web.Response(
             body=data if isinstance(data, bytes) else await data,
@@ -179,19 +189,17 @@ class HttpDoor(HttpServer):
         )
 
     async def _stream(
-        self, endpoint: StreamEndpoint, request: web.BaseRequest, match: Match, message: Message, call: Call
+        self, endpoint: StreamEndpoint, request: web.BaseRequest, match: Match, call: Call, receive: Receive
     ) -> web.StreamResponse:
+        framing = None if match.gives_raw_body else choose_framing(request.headers.get("Accept", ""))
         stream = HttpStream(
-            request,
-            self.begin,
-            framing=None if match.gives_raw_body else choose_framing(request.headers.get("Accept", "")),
-            match=match,
-            encode=self._encode,
-            keepalive_s=self._keepalive_s,
+            request, self.begin, framing=framing, match=match, encode=self._encode, keepalive_s=self._keepalive_s
         )
         try:
-            await endpoint.handler(message, call, stream.send)
+            await endpoint.handler(call, receive, stream.send)
             return await stream.finish()
+        except _HeadOnly:
+            return web.Response(headers={"Content-Type": "" if framing is None else framing.content_type})
         except RpcError as error:
             response = await stream.fail(orjson.dumps(_error_body(error)))
             if response is None:
@@ -218,7 +226,7 @@ class HttpDoor(HttpServer):
             return _other_method(request, path, PAGE_METHODS)
         return self._pages.respond(request, path, query)
 
-    async def _body(self, request: web.BaseRequest, deadline: Deadline | None) -> bytes:
+    async def _body(self, request: web.BaseRequest) -> bytes:
         if not request.body_exists:
             return b""
         if (request.content_length or 0) > self._max_request_bytes:
@@ -228,7 +236,7 @@ class HttpDoor(HttpServer):
         try:
             if request.content.is_eof():  # all of it is here, as with small bodies it nearly always is
                 return await request.read()
-            async with asyncio.timeout_at(Deadline.after(_BODY_TIMEOUT_S).earliest(deadline).at):
+            async with asyncio.timeout(_BODY_TIMEOUT_S):
                 return await request.read()
         except TimeoutError:
             raise RpcError(Code.DEADLINE_EXCEEDED, "the request's body did not arrive in time") from None
@@ -295,6 +303,15 @@ def _error_body(error: RpcError) -> dict[str, Any]:
     details = orjson.loads(encode_json(status_pb2.Status(details=error.any_details())))["details"]
     http_status = error.http_status if isinstance(error, HttpError) else error.code.http_status
     return {"error": {"code": http_status, "status": error.code.name, "message": error.message, "details": details}}
+
+
+def _invalid(error: InvalidInput) -> RpcError:
+    return invalid_argument((violation.field, violation.description) for violation in error.violations)
+
+
+def _peer(request: web.BaseRequest) -> str:
+    address = request.transport and request.transport.get_extra_info("peername")
+    return str(address[0]) if address else ""
 
 
 def _target(request: web.BaseRequest) -> tuple[str, str]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, Self
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
 
+from saxgw.rpc.call import REQUEST_ID_HEADER, request_id
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 SERVER: Final = "saxgw"
 """The `Server` of every answer."""
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+"""Where a request has its id, as callers are told it."""
 
 _log = logging.getLogger("saxgw.http")
 
@@ -98,18 +103,20 @@ class HttpServer(ABC):
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """What aiohttp calls for each request."""
+        request[REQUEST_ID] = request_id(request.headers.get(REQUEST_ID_HEADER))
         response = await self.respond(request)
         if not response.prepared:
-            self._complete(response)
+            self._complete(request, response)
         return response
 
     async def begin(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Sends the head of a response whose body is written bit by bit."""
-        self._complete(response)
+        self._complete(request, response)
         await response.prepare(request)
 
-    def _complete(self, response: web.StreamResponse) -> None:
+    def _complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         response.headers["Server"] = SERVER
+        response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
         if self._draining:
             response.force_close()
 
@@ -209,5 +216,6 @@ class _Connection(web.RequestHandler):
             raise ConnectionError("the answer has begun already")
         response = self._http_server.respond_to_failure(status)
         response.headers["Server"] = SERVER
+        response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID) or request_id(None)
         response.force_close()
         return response

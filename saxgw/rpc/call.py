@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from google.protobuf.message import Message
+
     from saxgw.rpc.deadline import Deadline
+
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+"""The header, or in lower case the gRPC metadata, by which callers name a call and answers tell its name."""
+
+_SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.:/+=@~-]{1,128}")
+
+
+def request_id(proposed: str | None) -> str:
+    """The caller's name for its call if it is one that logs and headers can hold, or else a new one.
+
+    Sane are 1 to 128 letters, digits and `_.:/+=@~-`; new ones are 16 hexadecimal digits.
+    """
+    if proposed is not None and _SANE_REQUEST_ID.fullmatch(proposed):
+        return proposed
+    return secrets.token_hex(8)
 
 
 @dataclass(eq=False)
@@ -21,7 +41,19 @@ class Call:
     deadline: Deadline | None
     """When the caller stops waiting, if it said so."""
 
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """HTTP headers, or gRPC metadata that is text. Ask for names in lower case."""
+
+    request_id: str = field(default_factory=lambda: request_id(None))
+    """Names this call in a log line and in the answer, so that people can match the two."""
+
+    find_peer: Callable[[], str] = str
+    """Tells `peer`."""
+
+    request: Message | None = None
+    """What is asked; None until it has been read."""
+
     @cached_property
-    def request_id(self) -> str:
-        """Names this call in a log line and in the answer, so that people can match the two."""
-        return secrets.token_hex(8)
+    def peer(self) -> str:
+        """IP address that the call comes from, that of a proxy if there is one; empty if it is not known."""
+        return self.find_peer()

@@ -20,23 +20,33 @@ from saxgw.rpc.call import Call
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+"""Gives the request of a call, a message of the method's input type: reads it, if it is still on its way, and decodes
+it. Raises RpcError for what cannot be read."""
+
 Send: TypeAlias = Callable[[Message], Awaitable[object]]
 """Takes one message of a stream to the caller; returns when there is room for the next."""
 
-UnaryHandler: TypeAlias = Callable[[Any, Call], Awaitable[Message]]
-"""Answers one call: request message and call in, response message out; raises RpcError. The request is of the method's
-input type, which the type checker cannot know here."""
+UnaryHandler: TypeAlias = Callable[[Call, Receive], Awaitable[Message]]
+"""Answers one call with a message; raises RpcError."""
 
-StreamHandler: TypeAlias = Callable[[Any, Call, Send], Awaitable[None]]
+StreamHandler: TypeAlias = Callable[[Call, Receive, Send], Awaitable[None]]
 """Answers one call with a stream: sends each message; raises RpcError, which may be after some were sent."""
 
-Scope: TypeAlias = Callable[[Any, Call], AbstractContextManager[object]]
-"""What an interceptor puts around each call: a context that is entered before the handler runs, given the request and
-the call, and left when the last message of the answer was sent or the call failed. It refuses a call by raising
-RpcError on entering, and replaces an exception by raising another on leaving."""
+Scope: TypeAlias = Callable[[Call], AbstractContextManager[object]]
+"""What an interceptor puts around each call: a context that is entered before the request is read, and left when the
+last message of the answer was sent or the call failed. It refuses a call by raising RpcError on entering, and replaces
+an exception by raising another on leaving."""
 
 Interceptor: TypeAlias = Callable[["MethodDescriptor"], Scope | None]
 """Makes the scope of a method, once, when the table is made; None if it has nothing to do for the method."""
+
+Check: TypeAlias = Callable[[Any, Call], None]
+"""Looks at a request, within all scopes, before the handler gets it; refuses it by raising RpcError. The request is of
+the method's input type, which the type checker cannot know here."""
+
+Inspector: TypeAlias = Callable[["MethodDescriptor"], Check | None]
+"""Makes the check of a method, as an Interceptor makes its scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class UnaryEndpoint:
     response_class: type[Message]
 
     handler: UnaryHandler
-    """The method's handler with all interceptors around it."""
+    """The method's handler with all checks before it and all interceptors around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,47 +70,66 @@ class StreamEndpoint:
     response_class: type[Message]
 
     handler: StreamHandler
-    """The method's handler with all interceptors around it, which are left when the last message is sent."""
+    """The same; the interceptors' scopes are left when the last message is sent."""
 
 
 Endpoint: TypeAlias = UnaryEndpoint | StreamEndpoint
 
 
 def make_endpoints(
-    service: ServiceDescriptor, servicer: object, interceptors: Iterable[Interceptor] = ()
+    service: ServiceDescriptor,
+    servicer: object,
+    interceptors: Iterable[Interceptor] = (),
+    inspectors: Iterable[Inspector] = (),
 ) -> tuple[Endpoint, ...]:
     """Makes the table: `servicer` has a handler for each method of `service`, ListAll as `list_all`.
 
     The handler of a method is a coroutine method that takes the request and a Call and returns the response; that of a
-    method with a streaming answer is an asynchronous generator of responses. `interceptors` are given outermost first.
+    method with a streaming answer is an asynchronous generator of responses. `interceptors` are given outermost first,
+    `inspectors` in the order in which they look.
 
     Raises TypeError for a method without a handler, or one whose requests stream.
     """
-    layers = tuple(interceptors)
+    outermost_first, looking = tuple(interceptors), tuple(inspectors)
     endpoints: list[Endpoint] = []
     for method in service.methods:
         if method.client_streaming:
             raise TypeError(f"{method.full_name} takes a stream of requests; endpoints take one")
-        handler: Any = getattr(servicer, _snake_case(method.name), None)
-        if handler is None:
+        own: Any = getattr(servicer, _snake_case(method.name), None)
+        if own is None:
             raise TypeError(f"{type(servicer).__name__} has no {_snake_case(method.name)}() for {method.full_name}")
-        if method.server_streaming:
-            handler = _pushing(handler)
-        for scope in filter(None, [layer(method) for layer in reversed(layers)]):
+        checks = tuple(filter(None, [inspector(method) for inspector in looking]))
+        handler: Any = (_streaming if method.server_streaming else _unary)(own, checks)
+        for scope in filter(None, [interceptor(method) for interceptor in reversed(outermost_first)]):
             handler = _scoped(scope, handler)
         make = StreamEndpoint if method.server_streaming else UnaryEndpoint
         endpoints.append(make(method, GetMessageClass(method.input_type), GetMessageClass(method.output_type), handler))
     return tuple(endpoints)
 
 
-def _pushing(handler: Callable[[Any, Call], AsyncGenerator[Message]]) -> StreamHandler:
+def _unary(handler: Callable[[Any, Call], Awaitable[Message]], checks: tuple[Check, ...]) -> UnaryHandler:
+    async def answer(call: Call, receive: Receive) -> Message:
+        request = call.request = await receive()
+        for check in checks:
+            check(request, call)
+        return await handler(request, call)
+
+    return answer
+
+
+def _streaming(
+    handler: Callable[[Any, Call], AsyncGenerator[Message]], checks: tuple[Check, ...]
+) -> Callable[..., Any]:
     """Makes a generator push its messages.
 
     It is not the door that runs it: what happens while a message is sent, such as the deadline, would be outside of the
     interceptors' scopes.
     """
 
-    async def push(request: Any, call: Call, send: Send) -> None:  # noqa: ANN401 - of the method's input type
+    async def push(call: Call, receive: Receive, send: Send) -> None:
+        request = call.request = await receive()
+        for check in checks:
+            check(request, call)
         async with aclosing(handler(request, call)) as messages:
             async for message in messages:
                 await send(message)
@@ -109,9 +138,9 @@ def _pushing(handler: Callable[[Any, Call], AsyncGenerator[Message]]) -> StreamH
 
 
 def _scoped(scope: Scope, handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    async def call_in_scope(request: Any, call: Call, *send: Send) -> Any:  # noqa: ANN401 - as the handler
-        with scope(request, call):
-            return await handler(request, call, *send)
+    async def call_in_scope(call: Call, *rest: Any) -> Any:  # noqa: ANN401 - as the handler
+        with scope(call):
+            return await handler(call, *rest)
 
     return call_in_scope
 

@@ -46,7 +46,7 @@ def enforce_deadline(timeouts: Mapping[str, Timeouts]) -> Interceptor:
         own = timeouts[method.name]
         queue = _Queue()
 
-        def scope(_: object, call: Call) -> _Expiring:
+        def scope(call: Call) -> _Expiring:
             if call.deadline is None:
                 call.deadline = Deadline.after(min(own.default_s, own.max_s))
                 return _Expiring(call.deadline, queue)

@@ -1,9 +1,8 @@
-"""What is true of every call: interceptors for make_endpoints()."""
+"""What is true of every call: interceptors and inspectors for make_endpoints()."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from google.api import field_behavior_pb2
@@ -13,27 +12,23 @@ from saxgw.rpc.status import Code, RpcError, error_info, invalid_argument, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
     from google.protobuf.message import Message
 
     from saxgw.rpc.call import Call
-    from saxgw.rpc.endpoint import Interceptor, Scope
+    from saxgw.rpc.endpoint import Check, Interceptor, Scope
 
 _log = logging.getLogger("saxgw.rpc")
 
 _BUSY_RETRY_S: Final = 1.0
 
-_NOTHING: Final = nullcontext()
-"""The context of a scope that only looks at the request."""
-
 
 def report_unexpected(method: MethodDescriptor) -> Scope:
     """Answers INTERNAL with one fixed sentence for whatever nobody foresaw; the log has the rest."""
     name = method.full_name
-    return lambda _, call: _Reported(name, call)
+    return lambda call: _Reported(name, call)
 
 
 class _Reported:
@@ -62,7 +57,7 @@ class _Reported:
 def translate(family: type[Exception], status_of: Callable[[Exception], RpcError]) -> Interceptor:
     """Turns exceptions of one family, such as a library's, into RpcErrors."""
     translated = _Translated(family, status_of)
-    return lambda _: lambda _request, _call: translated
+    return lambda _: lambda _call: translated
 
 
 class _Translated:
@@ -83,7 +78,7 @@ class _Translated:
 def limit_concurrency(max_calls: int) -> Interceptor:
     """Refuses calls with RESOURCE_EXHAUSTED while `max_calls` of them, of all methods together, are running."""
     limit = _ConcurrencyLimit(max_calls)
-    return lambda _: lambda _request, _call: limit
+    return lambda _: lambda _call: limit
 
 
 class _ConcurrencyLimit:
@@ -104,7 +99,7 @@ class _ConcurrencyLimit:
         self._running -= 1
 
 
-def require_fields(method: MethodDescriptor) -> Scope | None:
+def require_fields(method: MethodDescriptor) -> Check | None:
     """Refuses requests that lack a field marked REQUIRED by google.api.field_behavior, naming all that are missing.
 
     A field without presence is missing while it has its default value.
@@ -113,7 +108,7 @@ def require_fields(method: MethodDescriptor) -> Scope | None:
     if not required:
         return None
 
-    def check(request: Message, _: Call) -> AbstractContextManager[object]:
+    def check(request: Message, _: Call) -> None:
         missing = [
             name
             for name, has_presence in required
@@ -121,7 +116,6 @@ def require_fields(method: MethodDescriptor) -> Scope | None:
         ]
         if missing:
             raise invalid_argument((name, "is required but missing or empty") for name in missing)
-        return _NOTHING
 
     return check
 

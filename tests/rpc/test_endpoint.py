@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline
-from saxgw.rpc.endpoint import Scope, StreamEndpoint, UnaryEndpoint, UnaryHandler, make_endpoints
+from saxgw.rpc.endpoint import Scope, StreamEndpoint, UnaryEndpoint, make_endpoints
 from saxgw.rpc.expiry import Timeouts, enforce_deadline
 from saxgw.rpc.interceptors import (
     limit_concurrency,
@@ -33,7 +33,7 @@ REQUEST = pb.GenerateRequest(model="m", query="q")
 class Servicer:
     """Answers every method with its response message, or as `generate` is told."""
 
-    def __init__(self, generate: UnaryHandler | None = None) -> None:
+    def __init__(self, generate: Callable[[Any, Call], Awaitable[Any]] | None = None) -> None:
         async def default(_: Any, __: Call) -> pb.GenerateResponse:
             return pb.GenerateResponse(results=[pb.Result(text="done")])
 
@@ -50,16 +50,26 @@ class Servicer:
         return answer
 
 
-def generate(*interceptors: Any, handler: UnaryHandler | None = None) -> UnaryEndpoint:
-    """The Generate endpoint over a handler, with these interceptors."""
-    table = {e.method.name: e for e in make_endpoints(SERVICE, Servicer(handler), interceptors)}
+Handler = Callable[[Any, Call], Awaitable[Any]]
+
+
+def generate(*interceptors: Any, handler: Handler | None = None, inspectors: Any = ()) -> UnaryEndpoint:
+    """The Generate endpoint over a handler, with these interceptors and inspectors."""
+    table = {e.method.name: e for e in make_endpoints(SERVICE, Servicer(handler), interceptors, inspectors)}
     endpoint = table["Generate"]
     assert isinstance(endpoint, UnaryEndpoint)
     return endpoint
 
 
 async def run(endpoint: UnaryEndpoint, request: Any = REQUEST, call: Call | None = None) -> Any:
-    return await endpoint.handler(request, call or Call("http", None))
+    async def receive() -> Any:
+        return request
+
+    return await endpoint.handler(call or Call("http", None), receive)
+
+
+async def nothing() -> Any:
+    return None
 
 
 def test_table_is_made_from_the_descriptor() -> None:
@@ -91,7 +101,7 @@ async def test_interceptors_are_folded_outermost_first() -> None:
     def named(name: str) -> Any:
         def interceptor(method: MethodDescriptor) -> Scope:
             @contextmanager
-            def scope(_: Any, __: Call) -> Iterator[None]:
+            def scope(_: Call) -> Iterator[None]:
                 seen.append(f"{name} {method.name}")
                 yield
                 seen.append(f"{name} left")
@@ -102,6 +112,34 @@ async def test_interceptors_are_folded_outermost_first() -> None:
 
     await run(generate(named("outer"), lambda _: None, named("inner")))
     assert seen == ["outer Generate", "inner Generate", "inner left", "outer left"]
+
+
+async def test_request_is_read_within_scopes_and_looked_at_last() -> None:
+    """What refuses a call without knowing the request does so before it is read; what looks at it comes after."""
+    seen: list[str] = []
+
+    @contextmanager
+    def scope(call: Call) -> Iterator[None]:
+        seen.append("entered")
+        yield
+        seen.append(f"left, {call.request}")
+
+    async def receive() -> Any:
+        seen.append("read")
+        return "the request"
+
+    def inspector(name: str) -> Any:
+        return lambda method: lambda request, _: seen.append(f"{name} {method.name}: {request}")
+
+    endpoint = generate(lambda _: scope, inspectors=[inspector("first"), lambda _: None, inspector("second")])
+    await endpoint.handler(Call("http", None), receive)
+    assert seen == [
+        "entered",
+        "read",
+        "first Generate: the request",
+        "second Generate: the request",
+        "left, the request",
+    ]
 
 
 def stream(handler: Any, *interceptors: Any) -> StreamEndpoint:
@@ -119,7 +157,7 @@ async def test_stream_within_scopes() -> None:
     seen: list[str] = []
 
     @contextmanager
-    def scope(_: Any, __: Call) -> Iterator[None]:
+    def scope(_: Call) -> Iterator[None]:
         seen.append("entered")
         try:
             yield
@@ -138,7 +176,7 @@ async def test_stream_within_scopes() -> None:
     async def send(_: Any) -> None:
         seen.append("sent")
 
-    await stream(numbers, lambda _: scope).handler(None, Call("http", None), send)
+    await stream(numbers, lambda _: scope).handler(Call("http", None), nothing, send)
     assert seen == ["entered", "sent", "sent", "closed", "left"]
 
     async def fail(_: Any) -> None:
@@ -147,7 +185,7 @@ async def test_stream_within_scopes() -> None:
 
     seen.clear()
     with pytest.raises(RpcError, match="replaced"):
-        await stream(numbers, lambda _: scope).handler(None, Call("http", None), fail)
+        await stream(numbers, lambda _: scope).handler(Call("http", None), nothing, fail)
     assert seen == ["entered", "failed", "closed", "left"]
 
 
@@ -162,7 +200,7 @@ async def test_deadline_while_sending() -> None:
 
     endpoint = stream(numbers, enforce_deadline(timeouts(0.01)))
     with pytest.raises(RpcError, match=r"within 0\.01 s"):
-        await endpoint.handler(None, Call("http", None), never)
+        await endpoint.handler(Call("http", None), nothing, never)
 
 
 async def test_unexpected_exception(caplog: pytest.LogCaptureFixture) -> None:
@@ -340,7 +378,7 @@ async def test_limit_is_freed_by_failure_and_cancellation() -> None:
 
 async def test_required_fields() -> None:
     """All missing required fields are named; a field with presence may be empty."""
-    endpoint = generate(require_fields)
+    endpoint = generate(inspectors=[require_fields])
     await run(endpoint, pb.GenerateRequest(model="m", query=""))
     with pytest.raises(RpcError, match="model: is required but missing or empty; query: is required") as caught:
         await run(endpoint, pb.GenerateRequest())
