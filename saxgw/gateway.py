@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from saxgw import __version__, sax
+from saxgw.doors.admin import AdminServer
 from saxgw.doors.grpc import GrpcDoor
 from saxgw.doors.http import HttpDoor
 from saxgw.doors.openapi import describe
@@ -24,6 +25,9 @@ from saxgw.rpc.interceptors import (
 )
 from saxgw.sax import official
 from saxgw.service import SaxService, status_of
+from saxgw.telemetry.metrics import Metrics
+from saxgw.telemetry.observed import observe
+from saxgw.telemetry.page import MetricsPage
 from saxgw.v1 import sax_service_pb2
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ _DESCRIPTION: Final = (
 )
 
 
-def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]:
+def endpoints(settings: Settings, client: sax.SaxClient, metrics: Metrics | None = None) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
     # The client gives up first, because it can tell what was going on.
     admin = Timeouts(settings.admin_timeout + _GRACE_S, settings.max_timeout)
@@ -58,6 +62,7 @@ def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]
         SERVICE,
         SaxService(client),
         [
+            observe(metrics),
             report_unexpected,
             limit_concurrency(settings.max_calls),
             enforce_deadline(timeouts),
@@ -114,12 +119,16 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
+        self._admin: AdminServer | None = None
 
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
+            metrics = None if settings.admin_port is None else Metrics(__version__)
             client = await stack.enter_async_context(_client(settings))
-            table = endpoints(settings, client)
+            table = endpoints(settings, client, metrics)
+            if metrics is not None:
+                await self._start_admin(stack, metrics)
             self._http = await stack.enter_async_context(
                 HttpDoor(
                     table,
@@ -128,6 +137,7 @@ class Gateway:
                     pages=Pages(openapi),
                     max_request_bytes=settings.max_request_bytes,
                     ignore_unknown_fields=settings.ignore_unknown_fields,
+                    count=None if metrics is None else metrics.count_http_response,
                 )
             )
             self._grpc = await stack.enter_async_context(
@@ -153,6 +163,21 @@ class Gateway:
     def grpc_address(self) -> str:
         """Host and port of the gRPC door."""
         return _address(self._settings.host, self._grpc.port)
+
+    @property
+    def admin_address(self) -> str | None:
+        """Host and port of the admin server; None if there is none."""
+        if self._admin is None:
+            return None
+        return _address(self._settings.admin_host or self._settings.host, self._admin.port)
+
+    async def _start_admin(self, stack: AsyncExitStack, metrics: Metrics) -> None:
+        settings = self._settings
+        assert settings.admin_port is not None  # noqa: S101 - for the type checker: only then is there anything to tell
+        page = await stack.enter_async_context(MetricsPage(metrics))
+        self._admin = await stack.enter_async_context(
+            AdminServer({"/metrics": page}, settings.admin_host or settings.host, settings.admin_port)
+        )
 
 
 def _address(host: str, port: int) -> str:

@@ -17,7 +17,7 @@ from aiohttp import web
 from google.rpc import status_pb2
 
 from saxgw.compute import Compute
-from saxgw.doors.http_server import REQUEST_ID, HttpServer
+from saxgw.doors.http_server import IS_CALL, REQUEST_ID, HttpServer
 from saxgw.doors.http_stream import HttpStream, unwritable
 from saxgw.doors.pages import METHODS as PAGE_METHODS
 from saxgw.rpc.call import Call
@@ -99,6 +99,7 @@ class HttpDoor(HttpServer):
         max_request_bytes: Largest body.
         ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
         keepalive_s: Seconds of silence after which an event stream shows that it is alive.
+        count: Is told the status of each answer that was to no call.
 
     Raises OSError on entering if the address cannot be bound, and saxgw.transcoding.InvalidRule at once if the rules
     in the descriptors do not make sense.
@@ -114,8 +115,9 @@ class HttpDoor(HttpServer):
         max_request_bytes: int = 4 * 2**20,
         ignore_unknown_fields: bool = False,
         keepalive_s: float = KEEPALIVE_S,
+        count: Callable[[int], object] | None = None,
     ) -> None:
-        super().__init__(host, port, max_body_bytes=max_request_bytes)
+        super().__init__(host, port, max_body_bytes=max_request_bytes, count=count)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
         self._transcoder = Transcoder(
             (endpoint.method for endpoint in self._endpoints.values()), ignore_unknown_fields=ignore_unknown_fields
@@ -144,7 +146,7 @@ class HttpDoor(HttpServer):
             except RouteNotFound:
                 return self._other_path(request, path, query)
             except MethodNotAllowed as error:
-                return _other_method(request, path, error.allow)
+                return other_method(request, path, error.allow)
             pretty = match.pretty
             return await self._call(request, match)
         except InvalidMessage as error:
@@ -155,8 +157,7 @@ class HttpDoor(HttpServer):
             return error_response(error, pretty=pretty)
 
     def respond_to_failure(self, http_status: int) -> web.Response:
-        code, message = _FAILURES.get(http_status, _UNEXPECTED)
-        return error_response(HttpError(http_status, code, message))
+        return failure_response(http_status)
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.StreamResponse:
         _check_origin(request)
@@ -168,9 +169,11 @@ class HttpDoor(HttpServer):
             # A browser that saw a stream end and would have another one; 204 is how HTML says that there is none.
             return web.Response(status=204)
         call = Call("http", _deadline(request), request.headers, request[REQUEST_ID], partial(_peer, request))
+        request[IS_CALL] = True
 
         async def receive() -> Message:
             body = await self._body(request)
+            call.request_bytes = len(body)
             try:
                 message = await self._decode(match, body, request.headers.get("Content-Type", ""))
             except InvalidInput as error:
@@ -223,7 +226,7 @@ class HttpDoor(HttpServer):
         if self._pages is None or path not in self._pages:
             raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
         if request.method not in PAGE_METHODS:
-            return _other_method(request, path, PAGE_METHODS)
+            return other_method(request, path, PAGE_METHODS)
         return self._pages.respond(request, path, query)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
@@ -251,8 +254,8 @@ class HttpDoor(HttpServer):
         )
 
 
-def _other_method(request: web.BaseRequest, path: str, allow: Iterable[str]) -> web.Response:
-    """405 with Allow, or what OPTIONS asks for."""
+def other_method(request: web.BaseRequest, path: str, allow: Iterable[str]) -> web.Response:
+    """405 with Allow, raised, or what OPTIONS asks for."""
     headers = {"Allow": ", ".join(dict.fromkeys([*allow, "OPTIONS"]))}
     if request.method == "OPTIONS":
         return web.Response(status=204, headers=headers)
@@ -297,6 +300,12 @@ def error_response(error: RpcError, *, pretty: bool = False) -> web.Response:
     if error.retry_delay_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_delay_s))
     return json_response(http_status, _error_body(error), headers=headers, pretty=pretty)
+
+
+def failure_response(http_status: int) -> web.Response:
+    """What is answered for something that never became a request, or that nobody foresaw."""
+    code, message = _FAILURES.get(http_status, _UNEXPECTED)
+    return error_response(HttpError(http_status, code, message))
 
 
 def _error_body(error: RpcError) -> dict[str, Any]:
