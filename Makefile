@@ -59,7 +59,7 @@ $(READY): pyproject.toml hatch_build.py $(PROTOS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@echo "Installing saxgw and what it needs (the protos are compiled on the way)."
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable . --group dev
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[otel]' --group dev
 	@touch $@
 
 # Tests with a Node client are skipped where Node is missing.

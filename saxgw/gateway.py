@@ -25,9 +25,7 @@ from saxgw.rpc.interceptors import (
 )
 from saxgw.sax import official
 from saxgw.service import SaxService, status_of
-from saxgw.telemetry.metrics import Metrics
-from saxgw.telemetry.observed import observe
-from saxgw.telemetry.page import MetricsPage
+from saxgw.telemetry.telemetry import Telemetry
 from saxgw.v1 import sax_service_pb2
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ _DESCRIPTION: Final = (
 )
 
 
-def endpoints(settings: Settings, client: sax.SaxClient, metrics: Metrics | None = None) -> tuple[Endpoint, ...]:
+def endpoints(settings: Settings, client: sax.SaxClient, telemetry: Telemetry | None = None) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
     # The client gives up first, because it can tell what was going on.
     admin = Timeouts(settings.admin_timeout + _GRACE_S, settings.max_timeout)
@@ -62,7 +60,7 @@ def endpoints(settings: Settings, client: sax.SaxClient, metrics: Metrics | None
         SERVICE,
         SaxService(client),
         [
-            observe(metrics),
+            *([] if telemetry is None else telemetry.interceptors),
             report_unexpected,
             limit_concurrency(settings.max_calls),
             enforce_deadline(timeouts),
@@ -72,7 +70,7 @@ def endpoints(settings: Settings, client: sax.SaxClient, metrics: Metrics | None
     )
 
 
-def _client(settings: Settings) -> AbstractAsyncContextManager[sax.SaxClient]:
+def _client(settings: Settings, observer: sax.Observer) -> AbstractAsyncContextManager[sax.SaxClient]:
     if settings.sax_client == "official":
         return official.connect(
             settings.sax_root,
@@ -89,6 +87,7 @@ def _client(settings: Settings) -> AbstractAsyncContextManager[sax.SaxClient]:
         max_waiting=settings.max_queue,
         min_in_flight=settings.min_in_flight,
         max_in_flight=settings.max_in_flight,
+        observer=observer,
     )
 
 
@@ -124,11 +123,13 @@ class Gateway:
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
-            metrics = None if settings.admin_port is None else Metrics(__version__)
-            client = await stack.enter_async_context(_client(settings))
-            table = endpoints(settings, client, metrics)
-            if metrics is not None:
-                await self._start_admin(stack, metrics)
+            telemetry = await stack.enter_async_context(Telemetry(settings, __version__))
+            client = await stack.enter_async_context(_client(settings, telemetry.observer))
+            table = endpoints(settings, client, telemetry)
+            if settings.admin_port is not None:
+                pages = {"/metrics": telemetry.page}
+                host = settings.admin_host or settings.host
+                self._admin = await stack.enter_async_context(AdminServer(pages, host, settings.admin_port))
             self._http = await stack.enter_async_context(
                 HttpDoor(
                     table,
@@ -137,7 +138,7 @@ class Gateway:
                     pages=Pages(openapi),
                     max_request_bytes=settings.max_request_bytes,
                     ignore_unknown_fields=settings.ignore_unknown_fields,
-                    count=None if metrics is None else metrics.count_http_response,
+                    count=None if telemetry.metrics is None else telemetry.metrics.count_http_response,
                 )
             )
             self._grpc = await stack.enter_async_context(
@@ -170,14 +171,6 @@ class Gateway:
         if self._admin is None:
             return None
         return _address(self._settings.admin_host or self._settings.host, self._admin.port)
-
-    async def _start_admin(self, stack: AsyncExitStack, metrics: Metrics) -> None:
-        settings = self._settings
-        assert settings.admin_port is not None  # noqa: S101 - for the type checker: only then is there anything to tell
-        page = await stack.enter_async_context(MetricsPage(metrics))
-        self._admin = await stack.enter_async_context(
-            AdminServer({"/metrics": page}, settings.admin_host or settings.host, settings.admin_port)
-        )
 
 
 def _address(host: str, port: int) -> str:
