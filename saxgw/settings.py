@@ -43,6 +43,13 @@ class Settings:
 
     grpc_port: int = _setting(50051, "Port of the gRPC door; 0 picks a free one.", low=0, high=65535)
 
+    shutdown_delay: float = _setting(
+        0.0,
+        "Seconds to go on serving after SIGTERM or SIGINT while health says that this gateway is not ready, so that "
+        "load balancers send callers elsewhere first.",
+        low=0,
+    )
+
     drain_timeout: float = _setting(
         30.0, "Seconds that running calls may take to finish after SIGTERM or SIGINT.", low=0
     )
@@ -72,6 +79,18 @@ class Settings:
     max_request_bytes: int = _setting(
         4 * 2**20, "Largest request on either door. Google's model servers take no more than 4 MiB.", low=1
     )
+
+    max_header_bytes: int = _setting(
+        16 * 2**10, "Longest HTTP request line or header, and most metadata of a gRPC call.", low=1024
+    )
+
+    max_json_depth: int = _setting(100, "How deep arrays and objects of a JSON body may be nested.", low=1, high=100)
+
+    max_connections: int = _setting(10_000, "How many connections the HTTP door has open; more are refused.", low=1)
+
+    header_timeout: float = _setting(10.0, "Seconds that the head of an HTTP request may take to arrive.", low=0.001)
+
+    body_timeout: float = _setting(60.0, "Seconds that the body of an HTTP request may take to arrive.", low=0.001)
 
     max_response_bytes: int = _setting(64 * 2**20, "Largest answer taken from a model server.", low=1)
 

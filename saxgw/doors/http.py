@@ -17,13 +17,13 @@ from aiohttp import web
 from google.rpc import status_pb2
 
 from saxgw.compute import Compute
-from saxgw.doors.http_server import REQUEST_ID, HttpServer
+from saxgw.doors.http_server import REQUEST_ID, HttpLimits, HttpServer
 from saxgw.doors.http_stream import HttpStream, unwritable
 from saxgw.doors.pages import METHODS as PAGE_METHODS
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
 from saxgw.rpc.endpoint import StreamEndpoint
-from saxgw.rpc.status import Code, RpcError, invalid_argument
+from saxgw.rpc.status import Code, RpcError, error_info, invalid_argument, retry_info
 from saxgw.transcoding import (
     InvalidInput,
     InvalidMessage,
@@ -55,9 +55,6 @@ _DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
     "X-Request-Timeout": decode_seconds,
 }
 
-_BODY_TIMEOUT_S: Final = 60.0
-"""How long a body may take to arrive, unless the whole call has less."""
-
 LARGE_BYTES: Final = 32 * 2**10
 """From this size on, bodies are decoded and encoded in a thread, so that other callers wait less for it: for the steps
 that keep Python's lock, which grow with the number of objects in the body. What is smaller holds up the event loop for
@@ -68,12 +65,6 @@ KEEPALIVE_S: Final = 15.0
 
 _LAST_EVENT_ID: Final = "Last-Event-ID"
 
-_FAILURES: Final = {
-    400: (Code.INVALID_ARGUMENT, "this is not a well-formed HTTP/1.1 request"),
-    431: (Code.INVALID_ARGUMENT, "the request line or a header is too long"),
-}
-_UNEXPECTED: Final = (Code.INTERNAL, "the gateway failed unexpectedly; its log tells more")
-
 
 class HttpError(RpcError):
     """A failure that only HTTP knows, with its own status and headers."""
@@ -82,6 +73,23 @@ class HttpError(RpcError):
         super().__init__(code, message)
         self.http_status = http_status
         self.headers = headers or {}
+
+
+_FAILURES: Final[Mapping[int, RpcError]] = {
+    400: RpcError(Code.INVALID_ARGUMENT, "this is not a well-formed HTTP/1.1 request"),
+    408: HttpError(408, Code.DEADLINE_EXCEEDED, "the request's head did not arrive in time"),
+    431: HttpError(431, Code.INVALID_ARGUMENT, "the request line or a header is too long"),
+    503: RpcError(
+        Code.UNAVAILABLE,
+        "the gateway has as many connections as it takes; try again later",
+        [error_info("TOO_MANY_CONNECTIONS"), retry_info(1.0)],
+    ),
+}
+
+_UNEXPECTED: Final = RpcError(Code.INTERNAL, "the gateway failed unexpectedly; its log tells more")
+
+
+_LIMITS: Final = HttpLimits()
 
 
 class _HeadOnly(RpcError):
@@ -95,8 +103,9 @@ class HttpDoor(HttpServer):
         endpoints: What is served.
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
-        pages: What is served besides RPCs; None is nothing.
-        max_request_bytes: Largest body.
+        pages: What is served besides RPCs.
+        limits: What callers may ask of it.
+        max_json_depth: How many levels of arrays and objects a body may have.
         ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
         keepalive_s: Seconds of silence after which an event stream shows that it is alive.
 
@@ -110,18 +119,20 @@ class HttpDoor(HttpServer):
         host: str,
         port: int,
         *,
-        pages: Pages | None = None,
-        max_request_bytes: int = 4 * 2**20,
+        pages: Iterable[Pages] = (),
+        limits: HttpLimits = _LIMITS,
+        max_json_depth: int = 100,
         ignore_unknown_fields: bool = False,
         keepalive_s: float = KEEPALIVE_S,
     ) -> None:
-        super().__init__(host, port, max_body_bytes=max_request_bytes)
+        super().__init__(host, port, limits)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
         self._transcoder = Transcoder(
-            (endpoint.method for endpoint in self._endpoints.values()), ignore_unknown_fields=ignore_unknown_fields
+            (endpoint.method for endpoint in self._endpoints.values()),
+            ignore_unknown_fields=ignore_unknown_fields,
+            max_depth=max_json_depth,
         )
-        self._max_request_bytes = max_request_bytes
-        self._pages = pages
+        self._pages = tuple(pages)
         self._keepalive_s = keepalive_s
         # One thread: more of them would only take more of the interpreter from the event loop.
         self._large_bodies = Compute(1, "saxgw-large-bodies")
@@ -142,7 +153,7 @@ class HttpDoor(HttpServer):
             try:
                 match = self._transcoder.match(request.method, path, query, events=events)
             except RouteNotFound:
-                return self._other_path(request, path, query)
+                return await self._other_path(request, path, query)
             except MethodNotAllowed as error:
                 return _other_method(request, path, error.allow)
             pretty = match.pretty
@@ -155,8 +166,7 @@ class HttpDoor(HttpServer):
             return error_response(error, pretty=pretty)
 
     def respond_to_failure(self, http_status: int) -> web.Response:
-        code, message = _FAILURES.get(http_status, _UNEXPECTED)
-        return error_response(HttpError(http_status, code, message))
+        return error_response(_FAILURES.get(http_status, _UNEXPECTED))
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.StreamResponse:
         _check_origin(request)
@@ -218,25 +228,26 @@ class HttpDoor(HttpServer):
             return match.encode(response)
         return self._large_bodies.run(partial(match.encode, response))
 
-    def _other_path(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+    async def _other_path(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         """What is not an RPC."""
-        if self._pages is None or path not in self._pages:
-            raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
-        if request.method not in PAGE_METHODS:
-            return _other_method(request, path, PAGE_METHODS)
-        return self._pages.respond(request, path, query)
+        for pages in self._pages:
+            if path in pages:
+                if request.method not in PAGE_METHODS:
+                    return _other_method(request, path, PAGE_METHODS)
+                return await pages.respond(request, path, query)
+        raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if not request.body_exists:
             return b""
-        if (request.content_length or 0) > self._max_request_bytes:
+        if (request.content_length or 0) > self.limits.max_body_bytes:
             raise self._too_large()
         if "Expect" in request.headers:
             await self.send_continue(request)
         try:
             if request.content.is_eof():  # all of it is here, as with small bodies it nearly always is
                 return await request.read()
-            async with asyncio.timeout(_BODY_TIMEOUT_S):
+            async with asyncio.timeout(self.limits.body_timeout_s):
                 return await request.read()
         except TimeoutError:
             raise RpcError(Code.DEADLINE_EXCEEDED, "the request's body did not arrive in time") from None
@@ -247,7 +258,9 @@ class HttpDoor(HttpServer):
 
     def _too_large(self) -> HttpError:
         return HttpError(
-            413, Code.INVALID_ARGUMENT, f"the body is larger than {self._max_request_bytes} bytes, which is the limit"
+            413,
+            Code.INVALID_ARGUMENT,
+            f"the body is larger than {self.limits.max_body_bytes} bytes, which is the limit",
         )
 
 

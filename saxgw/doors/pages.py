@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -62,8 +62,18 @@ class _File:
         return cls(body, content_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-class Pages:
-    """Answers requests for what is no RPC.
+class Pages(Protocol):
+    """Answers requests for what is no RPC."""
+
+    def __contains__(self, path: object) -> bool: ...
+
+    async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+        """The answer to GET or HEAD for a path that is in here. Raises InvalidInput and RpcError."""
+        ...
+
+
+class OwnPages:
+    """The greeting, the OpenAPI document, and the page that shows it.
 
     Args:
         describe: Makes the OpenAPI document; called when it is first asked for.
@@ -75,7 +85,7 @@ class Pages:
     def __contains__(self, path: object) -> bool:
         return path in ("/", DOCUMENT_PATH) or path in self._files
 
-    def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+    async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         """The answer to GET or HEAD for a path that is in here; `?pretty=true` indents the document.
 
         Raises InvalidInput for a malformed query, and RpcError if `pretty` is neither true nor false.
