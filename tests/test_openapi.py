@@ -76,7 +76,7 @@ def test_everything_is_described() -> None:
 
 def test_errors() -> None:
     """Every operation has the errors that any request may meet, and those of its own method."""
-    common = {"400", "403", "404", "413", "415", "429", "431", "500", "503", "504", "default"}
+    common = {"400", "401", "403", "404", "413", "415", "429", "431", "500", "503", "504", "default"}
     for (_, path), found in operations().items():
         if found["tags"] == ["SaxService"]:
             assert set(found["responses"]) - {"200", "409"} == common
