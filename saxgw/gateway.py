@@ -25,6 +25,7 @@ from saxgw.rpc.interceptors import (
     require_fields,
     translate,
 )
+from saxgw.rpc.quotas import Quota, enforce_quota
 from saxgw.rpc.running import Running
 from saxgw.sax import official
 from saxgw.service import SaxService, canonical, model_of, readiness_of, status_of
@@ -70,6 +71,9 @@ def endpoints(
             report_unexpected,
             (running or Running()).intercept,
             limit_concurrency(settings.max_calls),
+            enforce_quota(
+                Quota(max_calls=settings.max_calls_per_key or None, calls_per_s=settings.max_rate_per_key or None)
+            ),
             enforce_deadline(timeouts),
             note_answers(health or Health(), _LONG_METHODS, model_of),
             translate(sax.SaxError, status_of),

@@ -98,6 +98,14 @@ class Settings:
         10_000, "How many calls run at once, both doors together; more are refused as RESOURCE_EXHAUSTED.", low=1
     )
 
+    max_calls_per_key: int = _setting(
+        0, "How many calls of one API key, or of one token's subject, run at once; 0 is as many as it likes.", low=0
+    )
+
+    max_rate_per_key: float = _setting(
+        0.0, "How many calls per second one API key, or one token's subject, may make; 0 is as many as it likes.", low=0
+    )
+
     max_queue: int = _setting(
         1000,
         "How many requests for one model wait for model servers with room for them; more are refused as "

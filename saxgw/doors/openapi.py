@@ -135,9 +135,7 @@ _FAILURES: Final = Failures(
     other="Any other error of a server behind the gateway, passed on with its own code.",
 )
 
-_NOT_READY: Final = _failure(
-    Code.UNAVAILABLE, "the cell does not answer, or no model server has the model"
-)
+_NOT_READY: Final = _failure(Code.UNAVAILABLE, "the cell does not answer, or no model server has the model")
 _NO_SUCH_MODEL: Final = _failure(Code.NOT_FOUND, "no such model is published")
 _TOO_MANY_NAMES: Final = _failure(Code.RESOURCE_EXHAUSTED, "too many models are being watched")
 

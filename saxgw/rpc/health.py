@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
@@ -243,13 +242,16 @@ def note_answers(health: Health, methods: Iterable[str], subject_of: Callable[[C
     return interceptor
 
 
-class _Noting(AbstractContextManager[None]):
+class _Noting:
     __slots__ = ("_call", "_health", "_subject_of")
 
     def __init__(self, health: Health, subject_of: Callable[[Call], str], call: Call) -> None:
         self._health = health
         self._subject_of = subject_of
         self._call = call
+
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
