@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 from openapi_ui_bundles import swagger_ui
 
-from saxgw.rpc.status import invalid_argument
+from saxgw.transcoding.transcoder import is_pretty
 from saxgw.transcoding.url import parse_query
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class OwnPages:
     async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         """The answer to GET or HEAD for a path that is in here; `?pretty=true` indents the document.
 
-        Raises InvalidInput for a malformed query, and RpcError if `pretty` is neither true nor false.
+        Raises InvalidInput for a malformed query, and if `pretty` is neither true nor false.
         """
         if path == "/":
             return _greeting(request)
@@ -119,11 +119,7 @@ class OwnPages:
 
 
 def _is_pretty(query: str) -> bool:
-    """`?pretty` alone means true."""
-    given = [value for name, value in parse_query(query) if name == "pretty"]
-    if not set(given) <= {"", "true", "false"}:
-        raise invalid_argument([("pretty", "expected true or false")])
-    return bool(given) and given[-1] != "false"
+    return any([is_pretty(name, value) for name, value in parse_query(query) if name == "pretty"][-1:])
 
 
 def _greeting(request: web.BaseRequest) -> web.Response:
