@@ -50,6 +50,11 @@ _JSON: Final = "application/json"
 _JSON_TYPES: Final = frozenset({_JSON, "application/x-www-form-urlencoded"})
 """What a body may call itself. curl calls every body a form unless told otherwise; it is read as JSON."""
 
+_COMPRESSIONS: Final = ("gzip", "deflate")
+"""What the server undoes, within the limit for bodies."""
+
+_ENCODINGS: Final = frozenset({*_COMPRESSIONS, "identity"})
+
 _DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
     "Grpc-Timeout": decode_grpc_timeout,
     "X-Request-Timeout": decode_seconds,
@@ -75,9 +80,16 @@ class HttpError(RpcError):
         self.headers = headers or {}
 
 
+def _unknown_encoding(what: str) -> HttpError:
+    known = " or ".join(_COMPRESSIONS)
+    message = f"{what} cannot be read; send it as it is, or as {known}"
+    return HttpError(415, Code.INVALID_ARGUMENT, message, headers={"Accept-Encoding": ", ".join(_COMPRESSIONS)})
+
+
 _FAILURES: Final[Mapping[int, RpcError]] = {
     400: RpcError(Code.INVALID_ARGUMENT, "this is not a well-formed HTTP/1.1 request"),
     408: HttpError(408, Code.DEADLINE_EXCEEDED, "the request's head did not arrive in time"),
+    415: _unknown_encoding("a body of this Content-Encoding"),
     431: HttpError(431, Code.INVALID_ARGUMENT, "the request line or a header is too long"),
     503: RpcError(
         Code.UNAVAILABLE,
@@ -170,6 +182,7 @@ class HttpDoor(HttpServer):
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.StreamResponse:
         _check_origin(request)
+        _check_content_encoding(request)
         if not match.takes_raw_body:
             _check_content_type(request)
         endpoint = self._endpoints[match.route.method.full_name]
@@ -277,6 +290,13 @@ def _check_origin(request: web.BaseRequest) -> None:
     """Refuses other sites' web pages: loopback and private networks do not keep out what browsers there show."""
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise RpcError(Code.PERMISSION_DENIED, "web pages of other sites may not call this gateway")
+
+
+def _check_content_encoding(request: web.BaseRequest) -> None:
+    """Refuses bodies that are compressed in a way that nothing here undoes."""
+    given = request.headers.get("Content-Encoding", "identity")
+    if request.body_exists and given.strip().lower() not in _ENCODINGS:
+        raise _unknown_encoding(f'a body that is encoded as "{given}"')
 
 
 def _check_content_type(request: web.BaseRequest) -> None:

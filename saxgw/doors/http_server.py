@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 
 from saxgw.rpc.call import REQUEST_ID_HEADER, request_id
 
@@ -86,8 +86,8 @@ class HttpServer(ABC):
     def respond_to_failure(self, http_status: int) -> web.Response:
         """Answers what respond() could not.
 
-        400 is for bytes that are not HTTP, 408 for a head that takes too long, 431 for one that is too long, 503 for a
-        connection too many, 500 for all else.
+        400 is for bytes that are not HTTP, 408 for a head that takes too long, 415 for an unknown compression, 431 for
+        a head that is too long, 503 for a connection too many, 500 for all else.
         """
 
     async def __aenter__(self) -> Self:
@@ -290,6 +290,8 @@ class _Connection(web.RequestHandler):
             _log.error("answering a request failed", exc_info=exc)
         elif isinstance(exc, LineTooLong):
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        elif isinstance(exc, ContentEncodingError):
+            status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         response = self._http_server.respond_to_failure(status)
