@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from saxgw import __version__, sax
+from saxgw.doors.admin import AdminServer
 from saxgw.doors.grpc import GrpcDoor
 from saxgw.doors.health import HealthPages
 from saxgw.doors.http import HttpDoor
@@ -29,6 +30,9 @@ from saxgw.rpc.quotas import Quota, enforce_quota
 from saxgw.rpc.running import Running
 from saxgw.sax import official
 from saxgw.service import SaxService, canonical, model_of, readiness_of, status_of
+from saxgw.telemetry.metrics import Metrics
+from saxgw.telemetry.observed import observe
+from saxgw.telemetry.page import MetricsPage
 from saxgw.v1 import sax_service_pb2
 
 if TYPE_CHECKING:
@@ -57,7 +61,12 @@ _DESCRIPTION: Final = (
 
 
 def endpoints(
-    settings: Settings, client: sax.SaxClient, running: Running | None = None, health: Health | None = None
+    settings: Settings,
+    client: sax.SaxClient,
+    *,
+    metrics: Metrics | None = None,
+    running: Running | None = None,
+    health: Health | None = None,
 ) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
     # The client gives up first, because it can tell what was going on.
@@ -68,8 +77,9 @@ def endpoints(
         SERVICE,
         SaxService(client),
         [
+            observe(metrics),
             report_unexpected,
-            (running or Running()).intercept,
+            (Running() if running is None else running).intercept,
             limit_concurrency(settings.max_calls),
             enforce_quota(
                 Quota(max_calls=settings.max_calls_per_key or None, calls_per_s=settings.max_rate_per_key or None)
@@ -131,15 +141,19 @@ class Gateway:
         self._settings = settings
         self._running = Running()
         self._stack = AsyncExitStack()
+        self._admin: AdminServer | None = None
 
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
+            metrics = None if settings.admin_port is None else Metrics(__version__)
             client = await stack.enter_async_context(_client(settings))
             self._health = await stack.enter_async_context(
                 Health(readiness_of(client), aliases=[SERVICE.full_name], canonical=canonical)
             )
-            table = endpoints(settings, client, self._running, self._health)
+            table = endpoints(settings, client, metrics=metrics, running=self._running, health=self._health)
+            if metrics is not None:
+                await self._start_admin(stack, metrics)
             self._http = await stack.enter_async_context(
                 HttpDoor(
                     table,
@@ -155,6 +169,7 @@ class Gateway:
                     ),
                     max_json_depth=settings.max_json_depth,
                     ignore_unknown_fields=settings.ignore_unknown_fields,
+                    count=None if metrics is None else metrics.count_http_response,
                 )
             )
             self._grpc = await stack.enter_async_context(
@@ -190,6 +205,21 @@ class Gateway:
     def grpc_address(self) -> str:
         """Host and port of the gRPC door."""
         return _address(self._settings.host, self._grpc.port)
+
+    @property
+    def admin_address(self) -> str | None:
+        """Host and port of the admin server; None if there is none."""
+        if self._admin is None:
+            return None
+        return _address(self._settings.admin_host or self._settings.host, self._admin.port)
+
+    async def _start_admin(self, stack: AsyncExitStack, metrics: Metrics) -> None:
+        settings = self._settings
+        assert settings.admin_port is not None  # noqa: S101 - for the type checker: only then is there anything to tell
+        page = await stack.enter_async_context(MetricsPage(metrics))
+        self._admin = await stack.enter_async_context(
+            AdminServer([page, HealthPages(self._health)], settings.admin_host or settings.host, settings.admin_port)
+        )
 
 
 def _address(host: str, port: int) -> str:

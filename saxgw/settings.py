@@ -21,9 +21,29 @@ class InvalidSetting(ValueError):
     """A setting has a value that makes no sense; the message quotes the flag and the value."""
 
 
-def _setting(default: Any, help_text: str, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """A field with what the command line and the documentation say of it, and its range, bounds included."""
-    return dataclasses.field(default=default, metadata={"help": help_text, "low": low, "high": high})
+def _setting(  # noqa: PLR0913 - by name
+    default: Any,  # noqa: ANN401 - as dataclasses.field
+    help_text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    kind: type | None = None,
+    known_as: str | None = None,
+) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """A field with what the command line and the documentation say of it, and its range, bounds included.
+
+    `kind` is the type of one that is None by default. `known_as` is an environment variable by which others know it.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "help": help_text,
+            "low": low,
+            "high": high,
+            "kind": kind or type(default),
+            "known_as": known_as,
+        },
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +51,11 @@ class Settings:
     """Everything that can be set. Sizes are in bytes, times in seconds. Raises InvalidSetting."""
 
     sax_root: str = dataclasses.field(
-        metadata={"help": "Where cells are registered: a directory, or a URL such as gs://bucket/dir."}
+        metadata={
+            "help": "Where cells are registered: a directory, or a URL such as gs://bucket/dir.",
+            "kind": str,
+            "known_as": "SAX_ROOT",  # by Sax's own tools
+        }
     )
 
     host: str = _setting(
@@ -129,17 +153,32 @@ class Settings:
 
     log_level: str = _setting("info", f"What to log: {', '.join(LOG_LEVELS)}.")
 
+    # What is told of calls (saxgw/telemetry).
+
+    admin_port: int | None = _setting(
+        None,
+        "Port of the admin server, which has /metrics and health; 0 picks a free one, without it there is none.",
+        low=0,
+        high=65535,
+        kind=int,
+    )
+
+    admin_host: str | None = _setting(None, "Address for the admin server; that of the doors if not set.", kind=str)
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             low, high = field.metadata.get("low"), field.metadata.get("high")
-            if low is not None and not (low <= value <= (math.inf if high is None else high) and math.isfinite(value)):
+            if value is None or low is None:
+                continue
+            if not (low <= value <= (math.inf if high is None else high) and math.isfinite(value)):
                 bounds = f"at least {low}" if high is None else f"between {low} and {high}"
                 raise InvalidSetting(f"{flag(field.name)} must be {bounds}, got {value}")
         if not self.sax_root:
             raise InvalidSetting(f"{flag('sax_root')} is empty; name a directory or a URL such as gs://bucket/dir")
-        if not self.host:
-            raise InvalidSetting(f"{flag('host')} is empty; name an address to listen on, such as 127.0.0.1")
+        for name in ("host", "admin_host"):
+            if getattr(self, name) == "":
+                raise InvalidSetting(f"{flag(name)} is empty; name an address to listen on, such as 127.0.0.1")
         if self.max_in_flight < self.min_in_flight:
             raise InvalidSetting(
                 f"{flag('max_in_flight')} must be at least {flag('min_in_flight')}, which is {self.min_in_flight}, "

@@ -113,6 +113,17 @@ async def test_ready(cell: DevCell) -> None:
             assert (response.status, await response.read()) == (200, b"")
 
 
+async def test_admin_server(cell: DevCell) -> None:
+    """Probes may ask on the admin port as well, where callers cannot: there it is for TLS and keys to stay out."""
+    async with (
+        Gateway(settings(cell.root, admin_port=0)) as gateway,
+        aiohttp.ClientSession(f"http://{gateway.admin_address}") as admin,
+    ):
+        for path, status in (("/livez", 200), ("/readyz", 200), ("/readyz?model=/sax/test/none", 404), ("/docs", 404)):
+            async with admin.get(path) as response:
+                assert response.status == status
+
+
 async def test_models(cell: DevCell, published: str) -> None:
     """A model is ready once a model server has it; one that is not published is not known, nor is one of no cell."""
     async with probing(cell.root) as probes:

@@ -35,19 +35,18 @@ def _settings_options(*omitted: str) -> Callable[[Any], Any]:
 
 
 def _option(field: dataclasses.Field[Any]) -> Callable[[Any], Any]:
-    variables = [environment_variable(field.name)]
-    if field.name == "sax_root":
-        variables.append("SAX_ROOT")  # the name that Sax's own tools know
-    required = field.default is dataclasses.MISSING
+    variables = [environment_variable(field.name), *filter(None, [field.metadata["known_as"]])]
+    default = None if field.default is dataclasses.MISSING else field.default
+    spelling = flag(field.name)
     return click.option(
-        flag(field.name),
+        f"{spelling}/--no-{spelling[2:]}" if default is True else spelling,
         field.name,
-        default=None if required else field.default,
-        type=str if required else type(field.default),
-        is_flag=isinstance(field.default, bool),
+        default=default,
+        type=field.metadata["kind"],
+        is_flag=isinstance(default, bool),
         envvar=variables,
         show_envvar=True,
-        show_default=not required,
+        show_default=default is not None,
         help=field.metadata["help"],
     )
 
@@ -67,7 +66,7 @@ def serve(**values: Any) -> None:  # noqa: ANN401 - one for each setting
 
 
 @click.command()
-@_settings_options("sax_root", "host")
+@_settings_options("sax_root", "host", "admin_host")
 @click.option(
     "--root",
     type=click.Path(file_okay=False),

@@ -171,6 +171,7 @@ class GrpcDoor:
 
         async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
             async def receive() -> Message:
+                call.request_bytes = len(data)
                 return _parsed(request_class, data)
 
             timeout_s = context.time_remaining()

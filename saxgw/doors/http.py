@@ -7,23 +7,32 @@ module adds what is HTTP's own: content types, sizes, timeouts, statuses.
 from __future__ import annotations
 
 import asyncio
-import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
-from google.rpc import status_pb2
 
 from saxgw.compute import Compute
-from saxgw.doors.http_server import REQUEST_ID, HttpLimits, HttpServer
+from saxgw.doors.http_errors import (
+    COMPRESSIONS,
+    JSON,
+    HttpError,
+    error_body,
+    error_response,
+    failure_response,
+    invalid_input,
+    other_method,
+    unknown_encoding,
+)
+from saxgw.doors.http_server import IS_CALL, REQUEST_ID, HttpLimits, HttpServer
 from saxgw.doors.http_stream import HttpStream, unwritable
-from saxgw.doors.pages import METHODS as PAGE_METHODS
+from saxgw.doors.pages import respond_with_page
 from saxgw.rpc.call import Call
 from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
 from saxgw.rpc.endpoint import StreamEndpoint
-from saxgw.rpc.status import Code, RpcError, error_info, invalid_argument, retry_info
+from saxgw.rpc.status import Code, RpcError, invalid_argument
 from saxgw.transcoding import (
     InvalidInput,
     InvalidMessage,
@@ -31,7 +40,6 @@ from saxgw.transcoding import (
     RouteNotFound,
     Transcoder,
     choose_framing,
-    encode_json,
     prefers_events,
 )
 
@@ -45,15 +53,10 @@ if TYPE_CHECKING:
     from saxgw.rpc.endpoint import Endpoint, Receive
     from saxgw.transcoding import Match
 
-_JSON: Final = "application/json"
-
-_JSON_TYPES: Final = frozenset({_JSON, "application/x-www-form-urlencoded"})
+_JSON_TYPES: Final = frozenset({JSON, "application/x-www-form-urlencoded"})
 """What a body may call itself. curl calls every body a form unless told otherwise; it is read as JSON."""
 
-_COMPRESSIONS: Final = ("gzip", "deflate")
-"""What the server undoes, within the limit for bodies."""
-
-_ENCODINGS: Final = frozenset({*_COMPRESSIONS, "identity"})
+_ENCODINGS: Final = frozenset({*COMPRESSIONS, "identity"})
 
 _DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
     "Grpc-Timeout": decode_grpc_timeout,
@@ -69,36 +72,6 @@ KEEPALIVE_S: Final = 15.0
 """After how long a silence an event stream shows that it is alive."""
 
 _LAST_EVENT_ID: Final = "Last-Event-ID"
-
-
-class HttpError(RpcError):
-    """A failure that only HTTP knows, with its own status and headers."""
-
-    def __init__(self, http_status: int, code: Code, message: str, *, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(code, message)
-        self.http_status = http_status
-        self.headers = headers or {}
-
-
-def _unknown_encoding(what: str) -> HttpError:
-    known = " or ".join(_COMPRESSIONS)
-    message = f"{what} cannot be read; send it as it is, or as {known}"
-    return HttpError(415, Code.INVALID_ARGUMENT, message, headers={"Accept-Encoding": ", ".join(_COMPRESSIONS)})
-
-
-_FAILURES: Final[Mapping[int, RpcError]] = {
-    400: RpcError(Code.INVALID_ARGUMENT, "this is not a well-formed HTTP/1.1 request"),
-    408: HttpError(408, Code.DEADLINE_EXCEEDED, "the request's head did not arrive in time"),
-    415: _unknown_encoding("a body of this Content-Encoding"),
-    431: HttpError(431, Code.INVALID_ARGUMENT, "the request line or a header is too long"),
-    503: RpcError(
-        Code.UNAVAILABLE,
-        "the gateway has as many connections as it takes; try again later",
-        [error_info("TOO_MANY_CONNECTIONS"), retry_info(1.0)],
-    ),
-}
-
-_UNEXPECTED: Final = RpcError(Code.INTERNAL, "the gateway failed unexpectedly; its log tells more")
 
 
 _LIMITS: Final = HttpLimits()
@@ -120,6 +93,7 @@ class HttpDoor(HttpServer):
         max_json_depth: How many levels of arrays and objects a body may have.
         ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
         keepalive_s: Seconds of silence after which an event stream shows that it is alive.
+        count: Is told the status of each answer that was to no call.
 
     Raises OSError on entering if the address cannot be bound, and saxgw.transcoding.InvalidRule at once if the rules
     in the descriptors do not make sense.
@@ -136,8 +110,9 @@ class HttpDoor(HttpServer):
         max_json_depth: int = 100,
         ignore_unknown_fields: bool = False,
         keepalive_s: float = KEEPALIVE_S,
+        count: Callable[[int], object] | None = None,
     ) -> None:
-        super().__init__(host, port, limits)
+        super().__init__(host, port, limits, count=count)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
         self._transcoder = Transcoder(
             (endpoint.method for endpoint in self._endpoints.values()),
@@ -165,20 +140,20 @@ class HttpDoor(HttpServer):
             try:
                 match = self._transcoder.match(request.method, path, query, events=events)
             except RouteNotFound:
-                return await self._other_path(request, path, query)
+                return await respond_with_page(self._pages, request, path, query)
             except MethodNotAllowed as error:
-                return _other_method(request, path, error.allow)
+                return other_method(request, path, error.allow)
             pretty = match.pretty
             return await self._call(request, match)
         except InvalidMessage as error:
             return error_response(unwritable(error), pretty=pretty)
         except InvalidInput as error:
-            return error_response(_invalid(error), pretty=pretty)
+            return error_response(invalid_input(error), pretty=pretty)
         except RpcError as error:
             return error_response(error, pretty=pretty)
 
     def respond_to_failure(self, http_status: int) -> web.Response:
-        return error_response(_FAILURES.get(http_status, _UNEXPECTED))
+        return failure_response(http_status)
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.StreamResponse:
         _check_origin(request)
@@ -191,13 +166,15 @@ class HttpDoor(HttpServer):
             # A browser that saw a stream end and would have another one; 204 is how HTML says that there is none.
             return web.Response(status=204)
         call = Call("http", _deadline(request), request.headers, request[REQUEST_ID], partial(_peer, request))
+        request[IS_CALL] = True
 
         async def receive() -> Message:
             body = await self._body(request)
+            call.request_bytes = len(body)
             try:
                 message = await self._decode(match, body, request.headers.get("Content-Type", ""))
             except InvalidInput as error:
-                raise _invalid(error) from None
+                raise invalid_input(error) from None
             if streams and request.method == "HEAD":
                 raise _HeadOnly(Code.OK, "a stream has no length to tell of, so nobody need compute it")
             return message
@@ -224,7 +201,7 @@ class HttpDoor(HttpServer):
         except _HeadOnly:
             return web.Response(headers={"Content-Type": "" if framing is None else framing.content_type})
         except RpcError as error:
-            response = await stream.fail(orjson.dumps(_error_body(error)))
+            response = await stream.fail(orjson.dumps(error_body(error)))
             if response is None:
                 raise
             return response
@@ -240,15 +217,6 @@ class HttpDoor(HttpServer):
         if response.ByteSize() < LARGE_BYTES:
             return match.encode(response)
         return self._large_bodies.run(partial(match.encode, response))
-
-    async def _other_path(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
-        """What is not an RPC."""
-        for pages in self._pages:
-            if path in pages:
-                if request.method not in PAGE_METHODS:
-                    return _other_method(request, path, PAGE_METHODS)
-                return await pages.respond(request, path, query)
-        raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if not request.body_exists:
@@ -277,15 +245,6 @@ class HttpDoor(HttpServer):
         )
 
 
-def _other_method(request: web.BaseRequest, path: str, allow: Iterable[str]) -> web.Response:
-    """405 with Allow, or what OPTIONS asks for."""
-    headers = {"Allow": ", ".join(dict.fromkeys([*allow, "OPTIONS"]))}
-    if request.method == "OPTIONS":
-        return web.Response(status=204, headers=headers)
-    message = f'"{path}" does not take {request.method}; it takes {headers["Allow"]}'
-    raise HttpError(405, Code.UNIMPLEMENTED, message, headers=headers)
-
-
 def _check_origin(request: web.BaseRequest) -> None:
     """Refuses other sites' web pages: loopback and private networks do not keep out what browsers there show."""
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
@@ -296,7 +255,7 @@ def _check_content_encoding(request: web.BaseRequest) -> None:
     """Refuses bodies that are compressed in a way that nothing here undoes."""
     given = request.headers.get("Content-Encoding", "identity")
     if request.body_exists and given.strip().lower() not in _ENCODINGS:
-        raise _unknown_encoding(f'a body that is encoded as "{given}"')
+        raise unknown_encoding(f'a body that is encoded as "{given}"')
 
 
 def _check_content_type(request: web.BaseRequest) -> None:
@@ -304,42 +263,8 @@ def _check_content_type(request: web.BaseRequest) -> None:
     given = request.headers.get("Content-Type")
     if request.body_exists and given is not None and given.partition(";")[0].strip().lower() not in _JSON_TYPES:
         raise HttpError(
-            415, Code.INVALID_ARGUMENT, f'expected a body of type {_JSON}, got "{given}"', headers={"Accept": _JSON}
+            415, Code.INVALID_ARGUMENT, f'expected a body of type {JSON}, got "{given}"', headers={"Accept": JSON}
         )
-
-
-def json_response(
-    http_status: int,
-    value: Any,  # noqa: ANN401 - JSON is of any type
-    *,
-    headers: Mapping[str, str] | None = None,
-    pretty: bool = False,
-) -> web.Response:
-    """An answer with `value` as its JSON body."""
-    body = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else None)
-    return web.Response(status=http_status, body=body, headers={"Content-Type": _JSON, **(headers or {})})
-
-
-def error_response(error: RpcError, *, pretty: bool = False) -> web.Response:
-    """The one shape of every answer that is not a success."""
-    headers: dict[str, str] = {}
-    http_status = error.code.http_status
-    if isinstance(error, HttpError):
-        http_status = error.http_status
-        headers.update(error.headers)
-    if error.retry_delay_s is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_delay_s))
-    return json_response(http_status, _error_body(error), headers=headers, pretty=pretty)
-
-
-def _error_body(error: RpcError) -> dict[str, Any]:
-    details = orjson.loads(encode_json(status_pb2.Status(details=error.any_details())))["details"]
-    http_status = error.http_status if isinstance(error, HttpError) else error.code.http_status
-    return {"error": {"code": http_status, "status": error.code.name, "message": error.message, "details": details}}
-
-
-def _invalid(error: InvalidInput) -> RpcError:
-    return invalid_argument((violation.field, violation.description) for violation in error.violations)
 
 
 def _peer(request: web.BaseRequest) -> str:

@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from saxgw.rpc.call import REQUEST_ID_HEADER, request_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from aiohttp.abc import AbstractStreamWriter
@@ -29,6 +30,9 @@ SERVER: Final = "saxgw"
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 """Where a request has its id, as callers are told it."""
+
+IS_CALL: Final = web.RequestKey("is_call", bool)
+"""Where a request is marked that is a call, of which others will tell how it went."""
 
 _log = logging.getLogger("saxgw.http")
 
@@ -67,10 +71,19 @@ class HttpLimits:
 
 
 class HttpServer(ABC):
-    """Serves HTTP on one address; subclasses say what to answer."""
+    """Serves HTTP on one address; subclasses say what to answer.
 
-    def __init__(self, host: str, port: int, limits: HttpLimits) -> None:
+    `count` is told the status of each answer to what is no call.
+    """
+
+    name = "the HTTP door"
+    """What people are told that it is."""
+
+    def __init__(
+        self, host: str, port: int, limits: HttpLimits, *, count: Callable[[int], object] | None = None
+    ) -> None:
         self._host = host
+        self._count = count
         self.limits = limits
         self._draining = False
         self._protocols: _Protocols | None = None
@@ -99,7 +112,7 @@ class HttpServer(ABC):
         except (OSError, UnicodeError) as error:  # a UnicodeError is a host name that cannot be one
             known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno
             reason = os.strerror(known) if known else "there is no such host"
-            raise OSError(f"the HTTP door cannot listen on {self._host}:{self.port}: {reason}") from error
+            raise OSError(f"{self.name} cannot listen on {self._host}:{self.port}: {reason}") from error
         self.port = self._listener.sockets[0].getsockname()[1]
         return self
 
@@ -144,6 +157,12 @@ class HttpServer(ABC):
         response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
         if self._draining:
             response.force_close()
+        self.counted(request, response)
+
+    def counted(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Counts an answer."""
+        if self._count is not None and IS_CALL not in request:
+            self._count(response.status)
 
     @staticmethod
     async def send_continue(request: web.BaseRequest) -> None:
@@ -298,4 +317,5 @@ class _Connection(web.RequestHandler):
         response.headers["Server"] = SERVER
         response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID) or request_id(None)
         response.force_close()
+        self._http_server.counted(request, response)
         return response

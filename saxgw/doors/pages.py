@@ -12,11 +12,13 @@ import orjson
 from aiohttp import web
 from openapi_ui_bundles import swagger_ui
 
+from saxgw.doors.http_errors import HttpError, other_method
+from saxgw.rpc.status import Code
 from saxgw.transcoding.transcoder import is_pretty
 from saxgw.transcoding.url import parse_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 GREETING: Final = {"message": "HTTP Server for SAX Client"}
 """What GET / answers; the documented greeting."""
@@ -70,6 +72,19 @@ class Pages(Protocol):
     async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         """The answer to GET or HEAD for a path that is in here. Raises InvalidInput and RpcError."""
         ...
+
+
+async def respond_with_page(pages: Iterable[Pages], request: web.BaseRequest, path: str, query: str) -> web.Response:
+    """The answer of those pages that have the path.
+
+    Raises what they do, HttpError 404 if none has it, and 405 with Allow for methods that pages do not take.
+    """
+    page = next((each for each in pages if path in each), None)
+    if page is None:
+        raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
+    if request.method not in METHODS:
+        return other_method(request, path, METHODS)
+    return await page.respond(request, path, query)
 
 
 class OwnPages:
