@@ -40,15 +40,16 @@ ENV PATH=/opt/saxgw/bin \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     SAXGW_HOST=0.0.0.0 \
     SAXGW_HTTP_PORT=8888 \
-    SAXGW_GRPC_PORT=50051
+    SAXGW_GRPC_PORT=50051 \
+    SAXGW_ADMIN_PORT=8889
 USER 65532:65532
-EXPOSE 8888 50051
+EXPOSE 8888 8889 50051
 STOPSIGNAL SIGTERM
-# Not urllib, which would go through the proxy where there is one.
+# Not urllib, which would go through the proxy where there is one. The admin server never asks for keys or for TLS.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python", "-c", "\
 import http.client, os, sys\n\
-door = http.client.HTTPConnection('127.0.0.1', int(os.environ['SAXGW_HTTP_PORT']), timeout=2)\n\
-door.request('GET', '/')\n\
-sys.exit(door.getresponse().status != 200)"]
+admin = http.client.HTTPConnection('127.0.0.1', int(os.environ['SAXGW_ADMIN_PORT']), timeout=2)\n\
+admin.request('GET', '/livez')\n\
+sys.exit(admin.getresponse().status != 200)"]
 ENTRYPOINT ["saxgw"]
 CMD ["serve"]
