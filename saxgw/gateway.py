@@ -12,19 +12,24 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from saxgw import __version__, sax
 from saxgw.doors.admin import AdminServer
 from saxgw.doors.grpc import GrpcDoor
+from saxgw.doors.health import HealthPages
 from saxgw.doors.http import HttpDoor
+from saxgw.doors.http_server import HttpLimits
 from saxgw.doors.openapi import describe
-from saxgw.doors.pages import Pages
+from saxgw.doors.pages import OwnPages
 from saxgw.rpc.endpoint import make_endpoints
 from saxgw.rpc.expiry import Timeouts, enforce_deadline
+from saxgw.rpc.health import Health, note_answers
 from saxgw.rpc.interceptors import (
     limit_concurrency,
     report_unexpected,
     require_fields,
     translate,
 )
+from saxgw.rpc.quotas import Quota, enforce_quota
+from saxgw.rpc.running import Running
 from saxgw.sax import official
-from saxgw.service import SaxService, status_of
+from saxgw.service import SaxService, canonical, model_of, readiness_of, status_of
 from saxgw.telemetry.telemetry import Telemetry
 from saxgw.v1 import sax_service_pb2
 
@@ -45,12 +50,22 @@ _LONG_METHODS: Final = frozenset(
 
 _GRACE_S: Final = 1.0
 
+_FAREWELL_S: Final = 0.5
+"""How long calls that have run for too long may take to be told so."""
+
 _DESCRIPTION: Final = (
     "A gateway in front of a Saxml cell, which publishes, lists and queries models. It serves the same over gRPC."
 )
 
 
-def endpoints(settings: Settings, client: sax.SaxClient, telemetry: Telemetry | None = None) -> tuple[Endpoint, ...]:
+def endpoints(
+    settings: Settings,
+    client: sax.SaxClient,
+    *,
+    telemetry: Telemetry | None = None,
+    running: Running | None = None,
+    health: Health | None = None,
+) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
     # The client gives up first, because it can tell what was going on.
     admin = Timeouts(settings.admin_timeout + _GRACE_S, settings.max_timeout)
@@ -62,8 +77,13 @@ def endpoints(settings: Settings, client: sax.SaxClient, telemetry: Telemetry | 
         [
             *([] if telemetry is None else telemetry.interceptors),
             report_unexpected,
+            (Running() if running is None else running).intercept,
             limit_concurrency(settings.max_calls),
+            enforce_quota(
+                Quota(max_calls=settings.max_calls_per_key or None, calls_per_s=settings.max_rate_per_key or None)
+            ),
             enforce_deadline(timeouts),
+            note_answers(health or Health(), _LONG_METHODS, model_of),
             translate(sax.SaxError, status_of),
         ],
         [require_fields],
@@ -110,13 +130,15 @@ class Gateway:
             print(gateway.http_port, gateway.grpc_port)
             await stop.wait()
 
-    Leaving drains: no new calls are taken, running ones have `settings.drain_timeout` seconds to finish. Entering
+    Leaving makes it not ready, goes on for `settings.shutdown_delay` seconds, and drains: no new calls are taken,
+    running ones have `settings.drain_timeout` seconds to finish, and are then ended with UNAVAILABLE. Entering
     raises OSError if an address cannot be bound, and saxgw.sax.official.ModuleMissing if there is no official client
     where that is set; it leaves nothing running then.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._running = Running()
         self._stack = AsyncExitStack()
         self._admin: AdminServer | None = None
 
@@ -125,24 +147,42 @@ class Gateway:
         async with AsyncExitStack() as stack:
             telemetry = await stack.enter_async_context(Telemetry(settings, __version__))
             client = await stack.enter_async_context(_client(settings, telemetry.observer))
-            table = endpoints(settings, client, telemetry)
+            self._health = await stack.enter_async_context(
+                Health(readiness_of(client), aliases=[SERVICE.full_name], canonical=canonical)
+            )
+            table = endpoints(settings, client, telemetry=telemetry, running=self._running, health=self._health)
             if settings.admin_port is not None:
-                pages = {"/metrics": telemetry.page}
                 host = settings.admin_host or settings.host
-                self._admin = await stack.enter_async_context(AdminServer(pages, host, settings.admin_port))
+                self._admin = await stack.enter_async_context(
+                    AdminServer([telemetry.page, HealthPages(self._health)], host, settings.admin_port)
+                )
             self._http = await stack.enter_async_context(
                 HttpDoor(
                     table,
                     settings.host,
                     settings.http_port,
-                    pages=Pages(openapi),
-                    max_request_bytes=settings.max_request_bytes,
+                    pages=[HealthPages(self._health), OwnPages(openapi)],
+                    limits=HttpLimits(
+                        max_body_bytes=settings.max_request_bytes,
+                        max_header_bytes=settings.max_header_bytes,
+                        max_connections=settings.max_connections,
+                        header_timeout_s=settings.header_timeout,
+                        body_timeout_s=settings.body_timeout,
+                    ),
+                    max_json_depth=settings.max_json_depth,
                     ignore_unknown_fields=settings.ignore_unknown_fields,
                     count=None if telemetry.metrics is None else telemetry.metrics.count_http_response,
                 )
             )
             self._grpc = await stack.enter_async_context(
-                GrpcDoor(table, settings.host, settings.grpc_port, max_request_bytes=settings.max_request_bytes)
+                GrpcDoor(
+                    table,
+                    settings.host,
+                    settings.grpc_port,
+                    health=self._health,
+                    max_request_bytes=settings.max_request_bytes,
+                    max_metadata_bytes=settings.max_header_bytes,
+                )
             )
             self._stack = stack.pop_all()
         return self
@@ -151,9 +191,12 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         async with self._stack:
-            await asyncio.gather(
-                self._http.drain(self._settings.drain_timeout), self._grpc.drain(self._settings.drain_timeout)
-            )
+            self._health.leave()
+            await asyncio.sleep(self._settings.shutdown_delay)
+            ending = asyncio.get_running_loop().call_later(self._settings.drain_timeout, self._running.end)
+            timeout_s = self._settings.drain_timeout + _FAREWELL_S
+            await asyncio.gather(self._http.drain(timeout_s), self._grpc.drain(timeout_s))
+            ending.cancel()
 
     @property
     def http_address(self) -> str:

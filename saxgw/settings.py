@@ -69,6 +69,13 @@ class Settings:
 
     grpc_port: int = _setting(50051, "Port of the gRPC door; 0 picks a free one.", low=0, high=65535)
 
+    shutdown_delay: float = _setting(
+        0.0,
+        "Seconds to go on serving after SIGTERM or SIGINT while health says that this gateway is not ready, so that "
+        "load balancers send callers elsewhere first.",
+        low=0,
+    )
+
     drain_timeout: float = _setting(
         30.0, "Seconds that running calls may take to finish after SIGTERM or SIGINT.", low=0
     )
@@ -99,10 +106,30 @@ class Settings:
         4 * 2**20, "Largest request on either door. Google's model servers take no more than 4 MiB.", low=1
     )
 
+    max_header_bytes: int = _setting(
+        16 * 2**10, "Longest HTTP request line or header, and most metadata of a gRPC call.", low=1024
+    )
+
+    max_json_depth: int = _setting(100, "How deep arrays and objects of a JSON body may be nested.", low=1, high=100)
+
+    max_connections: int = _setting(10_000, "How many connections the HTTP door has open; more are refused.", low=1)
+
+    header_timeout: float = _setting(10.0, "Seconds that the head of an HTTP request may take to arrive.", low=0.001)
+
+    body_timeout: float = _setting(60.0, "Seconds that the body of an HTTP request may take to arrive.", low=0.001)
+
     max_response_bytes: int = _setting(64 * 2**20, "Largest answer taken from a model server.", low=1)
 
     max_calls: int = _setting(
         10_000, "How many calls run at once, both doors together; more are refused as RESOURCE_EXHAUSTED.", low=1
+    )
+
+    max_calls_per_key: int = _setting(
+        0, "How many calls of one API key, or of one token's subject, run at once; 0 is as many as it likes.", low=0
+    )
+
+    max_rate_per_key: float = _setting(
+        0.0, "How many calls per second one API key, or one token's subject, may make; 0 is as many as it likes.", low=0
     )
 
     max_queue: int = _setting(
@@ -132,7 +159,7 @@ class Settings:
 
     admin_port: int | None = _setting(
         None,
-        "Port of the admin server, which has /metrics; 0 picks a free one, without it there is none.",
+        "Port of the admin server, which has /metrics and health; 0 picks a free one, without it there is none.",
         low=0,
         high=65535,
         kind=int,

@@ -55,7 +55,7 @@ def test_every_route() -> None:
         (route.http_method, re.sub(r"\{\w+=([^}]*)\}", lambda found: found[1].replace("*", "{}"), str(route.template)))
         for route in Transcoder(SERVICE.methods).routes
     }
-    own = {("GET", "/"), ("GET", "/openapi.json"), ("GET", "/docs")}
+    own = {("GET", path) for path in ("/", "/openapi.json", "/docs", "/livez", "/readyz", "/healthz")}
     assert {(m, re.sub(r"\{[^}]*\}", "{}", path)) for m, path in operations()} == routes | own
     assert ("GET", "/v1/sax/{cell}/{model}") in operations()
 
@@ -76,7 +76,7 @@ def test_everything_is_described() -> None:
 
 def test_errors() -> None:
     """Every operation has the errors that any request may meet, and those of its own method."""
-    common = {"400", "403", "404", "413", "415", "429", "431", "500", "503", "504", "default"}
+    common = {"400", "401", "403", "404", "413", "415", "429", "431", "500", "503", "504", "default"}
     for (_, path), found in operations().items():
         if found["tags"] == ["SaxService"]:
             assert set(found["responses"]) - {"200", "409"} == common

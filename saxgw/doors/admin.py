@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
-
-from saxgw.doors.http import HttpError, error_response, failure_response, other_method
-from saxgw.doors.http_server import HttpServer
-from saxgw.doors.pages import METHODS
-from saxgw.rpc.status import Code, RpcError
+from saxgw.doors.http_errors import error_response, failure_response, invalid_input
+from saxgw.doors.http_server import HttpLimits, HttpServer
+from saxgw.doors.pages import respond_with_page
+from saxgw.rpc.status import RpcError
+from saxgw.transcoding import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
-Page: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.Response]]
-"""Answers GET and HEAD for one path; raises RpcError."""
+    from aiohttp import web
 
-_LARGEST_BODY_BYTES: Final = 0
-"""Nothing here takes a body."""
+    from saxgw.doors.pages import Pages
+
+_LIMITS: Final = HttpLimits(max_body_bytes=0, max_connections=1000)
+"""Nothing here takes a body, and few have anything to ask."""
 
 
 class AdminServer(HttpServer):
-    """Serves pages by their paths until closed: `async with AdminServer(pages, "127.0.0.1", 9090) as admin`.
+    """Serves pages until closed: `async with AdminServer(pages, "127.0.0.1", 9090) as admin`.
 
     Raises OSError on entering if the address cannot be bound.
     """
 
     name = "the admin server"
 
-    def __init__(self, pages: Mapping[str, Page], host: str, port: int) -> None:
-        super().__init__(host, port, max_body_bytes=_LARGEST_BODY_BYTES)
-        self._pages = pages
+    def __init__(self, pages: Iterable[Pages], host: str, port: int) -> None:
+        super().__init__(host, port, _LIMITS)
+        self._pages = tuple(pages)
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
+        path, _, query = request.raw_path.partition("?")
         try:
-            page = self._pages.get(path)
-            if page is None:
-                raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"; there is {", ".join(self._pages)}')
-            if request.method not in METHODS:
-                return other_method(request, path, METHODS)
-            return await page(request)
+            return await respond_with_page(self._pages, request, path, query)
+        except InvalidInput as error:
+            return error_response(invalid_input(error))
         except RpcError as error:
             return error_response(error)
 

@@ -8,11 +8,12 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 
 from saxgw.rpc.call import REQUEST_ID_HEADER, request_id
 
@@ -49,6 +50,26 @@ _BACKLOG: Final = 1024
 """How many connections may wait to be accepted; a burst of callers must not be refused."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class HttpLimits:
+    """What callers may ask of a server. Sizes are in bytes, times in seconds."""
+
+    max_body_bytes: int = 4 * 2**20
+    """Largest body; 413 beyond."""
+
+    max_header_bytes: int = 16 * 2**10
+    """Longest request line and header; 431 beyond."""
+
+    max_connections: int = 10_000
+    """Connections that are open at once; 503 beyond."""
+
+    header_timeout_s: float = 10.0
+    """How long the head of a request may take to arrive, from connecting or from its first byte on; 408 beyond."""
+
+    body_timeout_s: float = 60.0
+    """How long the body may take to arrive; 504 beyond."""
+
+
 class HttpServer(ABC):
     """Serves HTTP on one address; subclasses say what to answer.
 
@@ -59,11 +80,11 @@ class HttpServer(ABC):
     """What people are told that it is."""
 
     def __init__(
-        self, host: str, port: int, *, max_body_bytes: int, count: Callable[[int], object] | None = None
+        self, host: str, port: int, limits: HttpLimits, *, count: Callable[[int], object] | None = None
     ) -> None:
         self._host = host
         self._count = count
-        self._max_body_bytes = max_body_bytes
+        self.limits = limits
         self._draining = False
         self._protocols: _Protocols | None = None
         self._listener: asyncio.Server | None = None
@@ -76,10 +97,14 @@ class HttpServer(ABC):
 
     @abstractmethod
     def respond_to_failure(self, http_status: int) -> web.Response:
-        """Answers what respond() could not: 400 for bytes that are not HTTP, 431 for too long a head, or 500."""
+        """Answers what respond() could not.
+
+        400 is for bytes that are not HTTP, 408 for a head that takes too long, 415 for an unknown compression, 431 for
+        a head that is too long, 503 for a connection too many, 500 for all else.
+        """
 
     async def __aenter__(self) -> Self:
-        self._protocols = _Protocols(self, self._max_body_bytes)
+        self._protocols = _Protocols(self)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 self._protocols, self._host, self.port, backlog=_BACKLOG
@@ -151,10 +176,9 @@ class HttpServer(ABC):
 class _Protocols(web.Server):
     """The connections of one server, and what makes them."""
 
-    def __init__(self, server: HttpServer, max_body_bytes: int) -> None:
+    def __init__(self, server: HttpServer) -> None:
         super().__init__(server.handle, request_factory=self._request, handler_cancellation=True)
         self._http_server = server
-        self._max_body_bytes = max_body_bytes
         self._open = 0
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -169,9 +193,11 @@ class _Protocols(web.Server):
             if not connection._request_in_progress and not connection._messages:  # noqa: SLF001 - nothing public tells
                 connection.force_close()
 
-    def opened(self) -> None:
+    def opened(self) -> bool:
+        """Counts a connection; False if there are too many now."""
         self._open += 1
         self._all_closed.clear()
+        return self._open <= self._http_server.limits.max_connections
 
     def closed(self) -> None:
         self._open -= 1
@@ -195,29 +221,81 @@ class _Protocols(web.Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body_bytes
-        )
+        max_bytes = self._http_server.limits.max_body_bytes
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=max_bytes)
 
 
 class _Connection(web.RequestHandler):
-    """One connection. Answers malformed requests in our form instead of aiohttp's plain text."""
+    """One connection. Answers malformed requests in our form instead of aiohttp's plain text, and slow ones at all."""
 
-    __slots__ = ("_http_server", "_protocols")
+    __slots__ = ("_head_timer", "_http_server", "_loop_of_server", "_protocols", "_refused")
 
     def __init__(self, protocols: _Protocols, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
+        longest = server.limits.max_header_bytes
         # aiohttp's own access log costs more than all the rest of its work.
-        super().__init__(protocols, loop=loop, access_log=None)  # type: ignore[arg-type]  # None is for no log
+        super().__init__(
+            protocols,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # None is for no log
+            max_line_size=longest,
+            max_field_size=longest,
+        )
         self._protocols = protocols
         self._http_server = server
+        self._loop_of_server = loop
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not self._protocols.opened():
+            assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker: one of a server is
+            self._refuse(transport, HTTPStatus.SERVICE_UNAVAILABLE)
+            return
         super().connection_made(transport)
-        self._protocols.opened()
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._request_in_progress or self._messages:
+            self._forget_head()
+        elif self._head_timer is None:
+            self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
+        self._forget_head()
+        if self.transport is not None:
+            super().connection_lost(exc)
         self._protocols.closed()
+
+    def _expect_head(self) -> None:
+        timeout_s = self._http_server.limits.header_timeout_s
+        self._head_timer = self._loop_of_server.call_later(timeout_s, self._give_up_on_head)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up_on_head(self) -> None:
+        self._head_timer = None
+        if isinstance(self.transport, asyncio.Transport):
+            self._refuse(self.transport, HTTPStatus.REQUEST_TIMEOUT)
+
+    def _refuse(self, transport: asyncio.Transport, status: HTTPStatus) -> None:
+        """Answers without there being a request, and hangs up."""
+        self._refused = True
+        response = self._http_server.respond_to_failure(status)
+        assert isinstance(response.body, bytes)  # noqa: S101 - for the type checker: errors are small
+        response.headers.update({"Server": SERVER, REQUEST_ID_HEADER: request_id(None), "Connection": "close"})
+        response.headers["Content-Length"] = str(len(response.body))
+        head = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            *(f"{key}: {text}" for key, text in response.headers.items()),
+        ]
+        transport.write("\r\n".join([*head, "", ""]).encode() + response.body)
+        transport.close()
 
     def handle_error(
         self,
@@ -231,6 +309,8 @@ class _Connection(web.RequestHandler):
             _log.error("answering a request failed", exc_info=exc)
         elif isinstance(exc, LineTooLong):
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        elif isinstance(exc, ContentEncodingError):
+            status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         response = self._http_server.respond_to_failure(status)

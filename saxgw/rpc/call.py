@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from saxgw.rpc.deadline import Deadline
+    from saxgw.rpc.identity import Identity
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 """The header, or in lower case the gRPC metadata, by which callers name a call and answers tell its name."""
@@ -49,6 +50,9 @@ class Call:
 
     find_peer: Callable[[], str] = str
     """Tells `peer`."""
+
+    identity: Identity | None = None
+    """Who calls; None until that is known, and for ever where nobody need tell (saxgw/access)."""
 
     request: Message | None = None
     """What is asked; None until it has been read."""

@@ -33,10 +33,10 @@ UnaryHandler: TypeAlias = Callable[[Call, Receive], Awaitable[Message]]
 StreamHandler: TypeAlias = Callable[[Call, Receive, Send], Awaitable[None]]
 """Answers one call with a stream: sends each message; raises RpcError, which may be after some were sent."""
 
-Scope: TypeAlias = Callable[[Call], AbstractContextManager[object]]
+Scope: TypeAlias = Callable[[Call], AbstractContextManager[Awaitable[None] | None]]
 """What an interceptor puts around each call: a context that is entered before the request is read, and left when the
 last message of the answer was sent or the call failed. It refuses a call by raising RpcError on entering, and replaces
-an exception by raising another on leaving."""
+an exception by raising another on leaving. What seldom takes time it returns on entering, to be awaited within it."""
 
 Interceptor: TypeAlias = Callable[["MethodDescriptor"], Scope | None]
 """Makes the scope of a method, once, when the table is made; None if it has nothing to do for the method."""
@@ -143,7 +143,9 @@ def _streaming(
 
 def _scoped(scope: Scope, handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def call_in_scope(call: Call, *rest: Any) -> Any:  # noqa: ANN401 - as the handler
-        with scope(call):
+        with scope(call) as pending:
+            if pending is not None:
+                await pending
             return await handler(call, *rest)
 
     return call_in_scope

@@ -69,9 +69,10 @@ class SaxService:
         await self._sax.unpublish(model)
         return pb.UnpublishResponse(model=model)
 
-    async def list_all(self, request: pb.ListAllRequest, _: Call) -> pb.ListAllResponse:
+    async def list_all(self, request: pb.ListAllRequest, call: Call) -> pb.ListAllResponse:
         cell = _checked("sax_cell", names.parse_cell, request.sax_cell)
-        return pb.ListAllResponse(models=await self._sax.list_models(cell))
+        models = await self._sax.list_models(cell)
+        return pb.ListAllResponse(models=filter(call.identity.may_use, models) if call.identity else models)
 
     async def list_cell(self, request: pb.ListCellRequest, _: Call) -> pb.ListCellResponse:
         model = _model(request.model)
@@ -146,8 +147,9 @@ class SaxService:
             servers_by_model_path=stats.by_model_path,
         )
 
-    async def list_cells(self, _request: pb.ListCellsRequest, _: Call) -> pb.ListCellsResponse:
-        return pb.ListCellsResponse(cells=await self._sax.list_cells())
+    async def list_cells(self, _: pb.ListCellsRequest, call: Call) -> pb.ListCellsResponse:
+        cells = await self._sax.list_cells()
+        return pb.ListCellsResponse(cells=filter(call.identity.may_see, cells) if call.identity else cells)
 
     async def _generate(self, model: str, query: str, inputs: ExtraInputs | None) -> pb.GenerateResponse:
         samples = await self._sax.generate(model, query, inputs)

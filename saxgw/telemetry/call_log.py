@@ -42,6 +42,7 @@ class CallLine(logging.LogRecord):
         if (queued_s := had("queued_s")) is not None:
             parts.append(f"({queued_s * 1000:.1f} ms in line)")
         parts.append(f"{had('request_bytes')}→{had('response_bytes')} bytes, {had('door')} {had('peer')}")
+        parts.append(had("identity", ""))
         parts.append(f"[{had('request_id')}]")
         return " ".join(filter(None, parts))
 
@@ -65,6 +66,8 @@ def _fields(observed: ObservedCall) -> dict[str, Any]:
         "response_bytes": observed.response_bytes,
         "peer": call.peer,
     }
+    if call.identity is not None:
+        fields["identity"] = call.identity.name
     if model := observed.model:
         fields["model"] = model[:_LONGEST_MODEL]
     if observed.reason:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from saxgw.telemetry.metrics import Metrics
+
+METRICS_PATH: Final = "/metrics"
+"""Where they are."""
 
 
 class MetricsPage:
@@ -31,8 +34,11 @@ class MetricsPage:
     ) -> None:
         await self._thread.close()
 
-    async def __call__(self, request: web.BaseRequest) -> web.Response:
-        """Answers a GET."""
+    def __contains__(self, path: object) -> bool:
+        return path == METRICS_PATH
+
+    async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:  # noqa: ARG002 - as all pages
+        """The answer to GET or HEAD."""
         try:
             encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         except (TypeError, ValueError):  # a version that is no version

@@ -113,7 +113,7 @@ async def test_admin_server(watched: Gateway) -> None:
     async with aiohttp.ClientSession(address) as http:
         async with http.get("/no") as response:
             assert response.status == 404
-            assert (await response.json())["error"]["message"] == 'there is nothing at "/no"; there is /metrics'
+            assert (await response.json())["error"]["message"] == 'there is nothing at "/no"'
             assert response.headers["X-Request-Id"]
         async with http.post("/metrics") as response:
             assert response.status == 405

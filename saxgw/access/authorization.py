@@ -1,0 +1,70 @@
+"""What a caller may do: the scope of the method, before the request is read, and the model that the request names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from saxgw.access.scopes import resource_fields, scope_of
+from saxgw.rpc.status import Code, RpcError, error_info
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import MethodDescriptor
+
+    from saxgw.rpc.call import Call
+    from saxgw.rpc.endpoint import Check, Scope
+
+
+def require_scope(method: MethodDescriptor) -> Scope:
+    """Refuses calls with PERMISSION_DENIED whose caller was not granted the method's scope.
+
+    Raises TypeError for a method that says no scope.
+    """
+    scope = scope_of(method)
+    allowed = _Allowed()
+
+    def enter(call: Call) -> _Allowed:
+        if call.identity is None or scope not in call.identity.scopes:
+            raise _denied("SCOPE_MISSING", f'{_name(call)} may not do this: {method.name} needs the scope "{scope}"')
+        return allowed
+
+    return enter
+
+
+class _Allowed:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def require_model(method: MethodDescriptor) -> Check | None:
+    """Refuses requests with PERMISSION_DENIED that name a model, or a cell, which is not among the caller's own.
+
+    Nobody has looked for the model yet, so the answer does not tell whether there is one. Where nobody authenticates,
+    everything is everybody's. Raises TypeError for a method whose request names resources in a way not known here.
+    """
+    fields = resource_fields(method)
+    if not fields:
+        return None
+
+    def check(request: Any, call: Call) -> None:  # noqa: ANN401 - a message of the method's input type
+        identity = call.identity
+        if identity is None:
+            return
+        for field in fields:
+            given = getattr(request, field)
+            name = given if given.startswith("/") else f"/{given}"
+            allowed = identity.may_see(name) if name.count("/") == 2 else identity.may_use(name)  # noqa: PLR2004 - /sax/cell
+            if not allowed:
+                raise _denied("MODEL_OUTSIDE", f'{field}: {identity.name} may not use "{given}"')
+
+    return check
+
+
+def _name(call: Call) -> str:
+    return "nobody" if call.identity is None else call.identity.name
+
+
+def _denied(reason: str, message: str) -> RpcError:
+    return RpcError(Code.PERMISSION_DENIED, message, [error_info(reason)])

@@ -1,0 +1,1 @@
+"""Options that the gateway reads from .proto files, generated from protos/saxgw/access/v1."""
