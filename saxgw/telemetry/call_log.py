@@ -79,5 +79,5 @@ def _fields(observed: ObservedCall) -> dict[str, Any]:
         fields["messages"] = observed.messages
     context = read_trace_context(call.headers) if observed.span is None else observed.span.context
     if context is not None:
-        fields["trace_id"] = f"{context.trace_id:032x}"
+        fields["trace_id"] = context.trace_id
     return fields

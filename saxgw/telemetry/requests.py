@@ -54,7 +54,9 @@ class RequestObserver:
         if metrics is not None and attempt > 1:
             metrics.retries.inc()
         if call is None or call.span is None:
-            return _Sending(metrics)
+            return _Sending(metrics, None)
+        if not call.span.context.sampled:
+            return _Sending(metrics, call.span.context.headers)
         return _TracedSending(metrics, call.span.request(_rpc(method)), model, address, attempt)
 
     def replicas(self, model: str, known: int, well: int) -> None:
@@ -66,12 +68,11 @@ class RequestObserver:
 class _Sending:
     """One request while it is with a model server."""
 
-    __slots__ = ("_metrics",)
+    __slots__ = ("_metrics", "metadata")
 
-    metadata: Sequence[tuple[str, str]] | None = None
-
-    def __init__(self, metrics: ModelMetrics | None) -> None:
+    def __init__(self, metrics: ModelMetrics | None, metadata: Sequence[tuple[str, str]] | None) -> None:
         self._metrics = metrics
+        self.metadata = metadata
 
     def over(self, code: grpc.StatusCode) -> None:
         if self._metrics is not None:
@@ -81,15 +82,14 @@ class _Sending:
 class _TracedSending(_Sending):
     """The same with a span of its own, which the model server is told of."""
 
-    __slots__ = ("_address", "_attempt", "_model", "_span", "metadata")
+    __slots__ = ("_address", "_attempt", "_model", "_span")
 
     def __init__(self, metrics: ModelMetrics | None, span: Span, model: str, address: str, attempt: int) -> None:
-        super().__init__(metrics)
+        super().__init__(metrics, span.context.headers)
         self._span = span
         self._model = model
         self._address = address
         self._attempt = attempt
-        self.metadata = span.context.headers
 
     def over(self, code: grpc.StatusCode) -> None:
         super().over(code)

@@ -13,6 +13,9 @@ TRACESTATE: Final = "tracestate"
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 
+_NO_TRACE: Final = "0" * 32
+_NO_SPAN: Final = "0" * 16
+
 _SAMPLED: Final = 1
 
 _LONGEST_STATE: Final = 512
@@ -22,8 +25,10 @@ _LONGEST_STATE: Final = 512
 class TraceContext(NamedTuple):
     """A place in a trace: what is done next is done for the span that is named here."""
 
-    trace_id: int
-    span_id: int
+    trace_id: str
+    """32 hexadecimal digits."""
+    span_id: str
+    """16 hexadecimal digits."""
     sampled: bool
     state: str = ""
     """What others want passed on, as it is in their header."""
@@ -31,7 +36,7 @@ class TraceContext(NamedTuple):
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """What tells it to the next process, as HTTP headers or gRPC metadata."""
-        parent = (TRACEPARENT, f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.sampled:02x}")
+        parent = (TRACEPARENT, f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}")
         return (parent, (TRACESTATE, self.state)) if self.state else (parent,)
 
 
@@ -41,11 +46,8 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext | None:
     if parent is None or not (match := _TRACEPARENT.fullmatch(parent)):
         return None
     version, trace_id, span_id, flags, rest = match.groups()
-    if version == "ff" or (version == "00" and rest):
-        return None
-    trace, span = int(trace_id, 16), int(span_id, 16)
-    if not trace or not span:
+    if version == "ff" or (version == "00" and rest) or trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
     state = headers.get(TRACESTATE, "")
     sane = len(state) <= _LONGEST_STATE and state.isascii() and state.isprintable()
-    return TraceContext(trace, span, bool(int(flags, 16) & _SAMPLED), state if sane else "")
+    return TraceContext(trace_id, span_id, bool(int(flags, 16) & _SAMPLED), state if sane else "")

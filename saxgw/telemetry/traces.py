@@ -16,17 +16,15 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
-    NonRecordingSpan,
     SpanContext,
     SpanKind,
     Status,
     StatusCode,
     TraceFlags,
     TraceState,
-    set_span_in_context,
 )
 
 from saxgw.telemetry.trace_context import TraceContext, read_trace_context
@@ -61,31 +59,32 @@ class Traces:
         told = {"service.name": "saxgw", "service.version": version}
         self._resource = Resource.create(told).merge(OTELResourceDetector().detect())
         self._sampler = TracerProvider(shutdown_on_exit=False).sampler
+        # Those that can be chosen by the variable heed their callers in one way: what is sampled there is sampled here.
+        self._heeds_callers = isinstance(self._sampler, ParentBased)
         self._scope = InstrumentationScope("saxgw", version)
         self._exporter = OTLPSpanExporter(endpoint)
         self._processor = BatchSpanProcessor(self._exporter)
 
     def begin(self, name: str, call: Call) -> Span:
         """Begins the span of a call, in its caller's trace if it has one."""
-        theirs = read_trace_context(call.headers)
-        if theirs is None:
-            parent = around = None
-            trace_id, state = random.getrandbits(128), ""
+        parent = read_trace_context(call.headers)
+        if parent is None:
+            trace_id, state = _random_hex(128), ""
         else:
-            parent = _span_context(theirs, is_remote=True)
-            around = set_span_in_context(NonRecordingSpan(parent))
-            trace_id, state = theirs.trace_id, theirs.state
-        decision = self._sampler.should_sample(around, trace_id, name, SpanKind.SERVER).decision
-        sampled = decision is Decision.RECORD_AND_SAMPLE
-        return Span(self, name, SpanKind.SERVER, TraceContext(trace_id, _span_id(), sampled, state), parent)
+            trace_id, _, sampled, state = parent
+        if parent is None or not self._heeds_callers:
+            decision = self._sampler.should_sample(None, int(trace_id, 16), name, SpanKind.SERVER).decision
+            sampled = decision is Decision.RECORD_AND_SAMPLE
+        return Span(self, name, SpanKind.SERVER, TraceContext(trace_id, _random_hex(64), sampled, state), parent)
 
     def end(self, span: Span, attributes: Mapping[str, str | int | float], *, failed: bool) -> None:
         """Ends a sampled span."""
+        is_remote = span.kind is SpanKind.SERVER
         self._processor.on_end(
             ReadableSpan(
                 span.name,
-                _local(span.context),
-                span.parent,
+                _span_context(span.context, is_remote=False),
+                None if span.parent is None else _span_context(span.parent, is_remote=is_remote),
                 self._resource,
                 attributes,
                 kind=span.kind,
@@ -111,7 +110,7 @@ class Span:
     __slots__ = ("_traces", "began_ns", "context", "kind", "name", "parent")
 
     def __init__(
-        self, traces: Traces, name: str, kind: SpanKind, context: TraceContext, parent: SpanContext | None
+        self, traces: Traces, name: str, kind: SpanKind, context: TraceContext, parent: TraceContext | None
     ) -> None:
         self._traces = traces
         self.name: Final = name
@@ -136,19 +135,15 @@ class Span:
 
     def _part(self, name: str, kind: SpanKind) -> Span:
         own = self.context
-        context = TraceContext(own.trace_id, _span_id(), own.sampled, own.state)
-        return Span(self._traces, name, kind, context, _local(own))
+        context = TraceContext(own.trace_id, _random_hex(64), own.sampled, own.state)
+        return Span(self._traces, name, kind, context, own)
 
 
-def _span_id() -> int:
-    return random.getrandbits(64) or 1
-
-
-def _local(context: TraceContext) -> SpanContext:
-    return _span_context(context, is_remote=False)
+def _random_hex(bits: int) -> str:
+    return f"{random.getrandbits(bits):0{bits // 4}x}"
 
 
 def _span_context(context: TraceContext, *, is_remote: bool) -> SpanContext:
     state = TraceState.from_header([context.state]) if context.state else None
     flags = _SAMPLED if context.sampled else _NOT_SAMPLED
-    return SpanContext(context.trace_id, context.span_id, is_remote, flags, state)
+    return SpanContext(int(context.trace_id, 16), int(context.span_id, 16), is_remote, flags, state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import SpanContext, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from saxgw.telemetry.trace_context import TraceContext, read_trace_context
@@ -13,7 +13,11 @@ from saxgw.telemetry.trace_context import TraceContext, read_trace_context
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 contexts = st.builds(
-    TraceContext, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans(), st.sampled_from(["", "a=1,b=2"])
+    TraceContext,
+    st.integers(1, 2**128 - 1).map("{:032x}".format),
+    st.integers(1, 2**64 - 1).map("{:016x}".format),
+    st.booleans(),
+    st.sampled_from(["", "a=1,b=2"]),
 )
 
 
@@ -23,7 +27,7 @@ def test_what_is_written_is_read(context: TraceContext) -> None:
     headers = dict(context.headers)
     assert read_trace_context(headers) == context
     theirs = get_current_span(TraceContextTextMapPropagator().extract(headers)).get_span_context()
-    assert (theirs.trace_id, theirs.span_id, theirs.trace_flags.sampled) == context[:3]
+    assert _as_ours(theirs) == context[:3]
 
 
 @given(st.text(alphabet="0123456789abcdefF-", max_size=60) | st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-.*"))
@@ -33,12 +37,11 @@ def test_as_opentelemetry_does(header: str) -> None:
     theirs = get_current_span(TraceContextTextMapPropagator().extract(headers)).get_span_context()
     ours = read_trace_context(headers)
     assert (ours is not None) == theirs.is_valid
-    if ours is not None:
-        assert (ours.trace_id, ours.span_id, ours.sampled) == (
-            theirs.trace_id,
-            theirs.span_id,
-            theirs.trace_flags.sampled,
-        )
+    assert ours is None or ours[:3] == _as_ours(theirs)
+
+
+def _as_ours(context: SpanContext) -> tuple[str, str, bool]:
+    return f"{context.trace_id:032x}", f"{context.span_id:016x}", context.trace_flags.sampled
 
 
 @pytest.mark.parametrize(
@@ -60,12 +63,8 @@ def test_malformed(header: str) -> None:
 
 def test_later_version() -> None:
     """A version that is not known yet is read as far as it is known."""
-    assert read_trace_context({"traceparent": f"cc-{TRACE}-{SPAN}-03-more"}) == (
-        int(TRACE, 16),
-        int(SPAN, 16),
-        True,
-        "",
-    )
+    context = read_trace_context({"traceparent": f"cc-{TRACE}-{SPAN}-03-more"})
+    assert context == TraceContext(TRACE, SPAN, sampled=True)
 
 
 @pytest.mark.parametrize("state", ["x" * 513, "a=\n", "a=é"])
