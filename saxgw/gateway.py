@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from saxgw import __version__, sax
+from saxgw.access.gate import Access, access
 from saxgw.doors.grpc import GrpcDoor
 from saxgw.doors.http import HttpDoor
 from saxgw.doors.openapi import describe
@@ -43,12 +44,16 @@ _LONG_METHODS: Final = frozenset(
 
 _GRACE_S: Final = 1.0
 
+_ANYBODY: Final = Access()
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
 _DESCRIPTION: Final = (
     "A gateway in front of a Saxml cell, which publishes, lists and queries models. It serves the same over gRPC."
 )
 
 
-def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]:
+def endpoints(settings: Settings, client: sax.SaxClient, allowed: Access = _ANYBODY) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
     # The client gives up first, because it can tell what was going on.
     admin = Timeouts(settings.admin_timeout + _GRACE_S, settings.max_timeout)
@@ -61,9 +66,10 @@ def endpoints(settings: Settings, client: sax.SaxClient) -> tuple[Endpoint, ...]
             report_unexpected,
             limit_concurrency(settings.max_calls),
             enforce_deadline(timeouts),
+            *allowed.interceptors,
             translate(sax.SaxError, status_of),
         ],
-        [require_fields],
+        [require_fields, *allowed.inspectors],
     )
 
 
@@ -107,8 +113,9 @@ class Gateway:
             await stop.wait()
 
     Leaving drains: no new calls are taken, running ones have `settings.drain_timeout` seconds to finish. Entering
-    raises OSError if an address cannot be bound, and saxgw.sax.official.ModuleMissing if there is no official client
-    where that is set; it leaves nothing running then.
+    raises OSError if an address cannot be bound, saxgw.watched.InvalidFile if a file that the settings name makes no
+    sense, and saxgw.sax.official.ModuleMissing if there is no official client where that is set; it leaves nothing
+    running then.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -119,7 +126,7 @@ class Gateway:
         settings = self._settings
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(_client(settings))
-            table = endpoints(settings, client)
+            table = endpoints(settings, client, await stack.enter_async_context(access(settings)))
             self._http = await stack.enter_async_context(
                 HttpDoor(
                     table,
@@ -153,6 +160,21 @@ class Gateway:
     def grpc_address(self) -> str:
         """Host and port of the gRPC door."""
         return _address(self._settings.host, self._grpc.port)
+
+    @property
+    def warning(self) -> str | None:
+        """What whoever starts the gateway should know about who may call it."""
+        settings = self._settings
+        if settings.authenticates or (settings.host in _LOOPBACK and not settings.allow_anonymous_admin):
+            return None
+        admin = (
+            "generate, publish and unpublish"
+            if settings.allow_anonymous_admin
+            else "generate, and whoever is on this machine publish and unpublish"
+        )
+        return (
+            f"nobody is asked who they are: whoever reaches {settings.host} may {admin}; see --api-keys and --jwt-jwks"
+        )
 
 
 def _address(host: str, port: int) -> str:

@@ -20,6 +20,13 @@ from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
         ({"generate_timeout": float("inf")}, "--generate-timeout must be at least 0.001, got inf"),
         ({"sax_root": ""}, "--sax-root is empty"),
         ({"log_level": "loud"}, "--log-level must be one of"),
+        ({"jwt_jwks": "/srv/jwks"}, "--jwt-jwks needs --jwt-issuer and --jwt-audience"),
+        ({"jwt_issuer": "https://issuer.test"}, "--jwt-issuer and --jwt-audience need --jwt-jwks"),
+        (
+            {"jwt_jwks": "http://issuer.test/jwks", "jwt_issuer": "a", "jwt_audience": "b"},
+            "--jwt-jwks must be a file or an https URL",
+        ),
+        ({"allow_checkpoint": ("a**b",)}, '--allow-checkpoint: "a\\*\\*b" is not a pattern'),
     ],
 )
 def test_invalid(changed: dict[str, object], said: str) -> None:

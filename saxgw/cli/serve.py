@@ -43,13 +43,27 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[Any], Any]:
         flag(field.name),
         field.name,
         default=None if required else field.default,
-        type=str if required else type(field.default),
+        type=_value_type(field.default),
         is_flag=isinstance(field.default, bool),
+        multiple=isinstance(field.default, tuple),
         envvar=variables,
         show_envvar=True,
-        show_default=not required,
+        show_default=not required and field.default not in ("", ()),
         help=field.metadata["help"],
     )
+
+
+class _Item(click.types.StringParamType):
+    """One of several texts, which an environment variable has with spaces or commas between them."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return rv.replace(",", " ").split()
+
+
+def _value_type(default: Any) -> Any:  # noqa: ANN401 - a setting is of any type, as is what click takes for one
+    if default is dataclasses.MISSING:
+        return str
+    return _Item() if isinstance(default, tuple) else type(default)
 
 
 @click.command()
