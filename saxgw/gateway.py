@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -15,6 +16,7 @@ from saxgw.doors.grpc import GrpcDoor
 from saxgw.doors.http import HttpDoor
 from saxgw.doors.openapi import describe
 from saxgw.doors.pages import Pages
+from saxgw.doors.tls import Tls
 from saxgw.rpc.endpoint import make_endpoints
 from saxgw.rpc.expiry import Timeouts, enforce_deadline
 from saxgw.rpc.interceptors import (
@@ -93,6 +95,11 @@ def _client(settings: Settings) -> AbstractAsyncContextManager[sax.SaxClient]:
     )
 
 
+def _tls(settings: Settings) -> Tls:
+    client_ca = Path(settings.tls_client_ca) if settings.tls_client_ca else None
+    return Tls(Path(settings.tls_certificate), Path(settings.tls_key), client_ca)
+
+
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of the HTTP door, as plain dicts."""
     packed = resources.files("saxgw") / "descriptors.binpb"
@@ -127,18 +134,26 @@ class Gateway:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(_client(settings))
             table = endpoints(settings, client, await stack.enter_async_context(access(settings)))
+            tls = await stack.enter_async_context(_tls(settings)) if settings.tls_certificate else None
             self._http = await stack.enter_async_context(
                 HttpDoor(
                     table,
                     settings.host,
                     settings.http_port,
                     pages=Pages(openapi),
+                    tls=None if tls is None else tls.context,
                     max_request_bytes=settings.max_request_bytes,
                     ignore_unknown_fields=settings.ignore_unknown_fields,
                 )
             )
             self._grpc = await stack.enter_async_context(
-                GrpcDoor(table, settings.host, settings.grpc_port, max_request_bytes=settings.max_request_bytes)
+                GrpcDoor(
+                    table,
+                    settings.host,
+                    settings.grpc_port,
+                    max_request_bytes=settings.max_request_bytes,
+                    credentials=None if tls is None else tls.credentials,
+                )
             )
             self._stack = stack.pop_all()
         return self
@@ -157,6 +172,11 @@ class Gateway:
         return _address(self._settings.host, self._http.port)
 
     @property
+    def http_url(self) -> str:
+        """The URL of the HTTP door."""
+        return f"{'https' if self._settings.tls_certificate else 'http'}://{self.http_address}"
+
+    @property
     def grpc_address(self) -> str:
         """Host and port of the gRPC door."""
         return _address(self._settings.host, self._grpc.port)
@@ -165,7 +185,8 @@ class Gateway:
     def warning(self) -> str | None:
         """What whoever starts the gateway should know about who may call it."""
         settings = self._settings
-        if settings.authenticates or (settings.host in _LOOPBACK and not settings.allow_anonymous_admin):
+        asked = settings.authenticates or (settings.tls_client_ca and not settings.allow_anonymous_admin)
+        if asked or (settings.host in _LOOPBACK and not settings.allow_anonymous_admin):
             return None
         admin = (
             "generate, publish and unpublish"

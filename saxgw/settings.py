@@ -134,6 +134,16 @@ class Settings:
         (), "Pattern for the checkpoint of what may be published, such as gs://bucket/** or None; may be repeated."
     )
 
+    tls_certificate: str = _setting(
+        "", "File of the certificate that both doors show, with those between it and its authority, in PEM."
+    )
+
+    tls_key: str = _setting("", "File of that certificate's private key, in PEM.")
+
+    tls_client_ca: str = _setting(
+        "", "File of authorities, in PEM; whoever connects must then show a certificate of one of them."
+    )
+
     log_level: str = _setting("info", f"What to log: {', '.join(LOG_LEVELS)}.")
 
     def __post_init__(self) -> None:
@@ -175,6 +185,10 @@ class Settings:
                 raise InvalidSetting(f'{flag("jwt_jwks")} needs PyJWT: pip install "saxgw[jwt]"')
         elif self.jwt_issuer or self.jwt_audience:
             raise InvalidSetting(f"{flag('jwt_issuer')} and {flag('jwt_audience')} need {flag('jwt_jwks')}")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise InvalidSetting(f"{flag('tls_certificate')} and {flag('tls_key')} go together")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise InvalidSetting(f"{flag('tls_client_ca')} needs {flag('tls_certificate')} and {flag('tls_key')}")
         for name in ("allow_model_path", "allow_checkpoint"):
             try:
                 Globs(getattr(self, name))

@@ -82,7 +82,7 @@ async def _until_signal(start: Callable[[AsyncExitStack], Awaitable[tuple[Gatewa
         gc.set_threshold(_GC_THRESHOLD)
         if warning := gateway.warning:
             click.echo(f"saxgw: {warning}", err=True)
-        click.echo(f"saxgw {__version__} ready: http://{gateway.http_address} and grpc {gateway.grpc_address}, {what}")
+        click.echo(f"saxgw {__version__} ready: {gateway.http_url} and grpc {gateway.grpc_address}, {what}")
         await stopping
 
 

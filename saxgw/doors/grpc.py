@@ -45,13 +45,20 @@ _STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
 class GrpcDoor:
     """Serves endpoints over gRPC until closed: `async with GrpcDoor(endpoints, "127.0.0.1", 50051, …) as door`.
 
-    Raises OSError on entering if the address cannot be bound.
+    With `credentials` it speaks TLS. Raises OSError on entering if the address cannot be bound.
     """
 
     def __init__(
-        self, endpoints: Iterable[Endpoint], host: str, port: int, *, max_request_bytes: int = 4 * 2**20
+        self,
+        endpoints: Iterable[Endpoint],
+        host: str,
+        port: int,
+        *,
+        max_request_bytes: int = 4 * 2**20,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._host = host
+        self._credentials = credentials
         self._requested_port = port
         self._server = grpc.aio.server(
             options=[
@@ -96,7 +103,12 @@ class GrpcDoor:
 
     async def __aenter__(self) -> Self:
         try:
-            self.port = self._server.add_insecure_port(f"{_bracketed(self._host)}:{self._requested_port}")
+            address = f"{_bracketed(self._host)}:{self._requested_port}"
+            self.port = (
+                self._server.add_insecure_port(address)
+                if self._credentials is None
+                else self._server.add_secure_port(address, self._credentials)
+            )
         except RuntimeError as error:
             raise OSError(
                 f"the gRPC door cannot listen on {self._host}:{self._requested_port}: is another process using it?"

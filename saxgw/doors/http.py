@@ -36,6 +36,7 @@ from saxgw.transcoding import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
 
@@ -96,6 +97,7 @@ class HttpDoor(HttpServer):
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
         pages: What is served besides RPCs; None is nothing.
+        tls: The context for HTTPS; None is plaintext.
         max_request_bytes: Largest body.
         ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
         keepalive_s: Seconds of silence after which an event stream shows that it is alive.
@@ -111,11 +113,12 @@ class HttpDoor(HttpServer):
         port: int,
         *,
         pages: Pages | None = None,
+        tls: ssl.SSLContext | None = None,
         max_request_bytes: int = 4 * 2**20,
         ignore_unknown_fields: bool = False,
         keepalive_s: float = KEEPALIVE_S,
     ) -> None:
-        super().__init__(host, port, max_body_bytes=max_request_bytes)
+        super().__init__(host, port, max_body_bytes=max_request_bytes, tls=tls)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
         self._transcoder = Transcoder(
             (endpoint.method for endpoint in self._endpoints.values()), ignore_unknown_fields=ignore_unknown_fields

@@ -9,7 +9,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import LineTooLong
 from saxgw.rpc.call import REQUEST_ID_HEADER, request_id
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
     from aiohttp.abc import AbstractStreamWriter
@@ -45,11 +46,19 @@ _BACKLOG: Final = 1024
 """How many connections may wait to be accepted; a burst of callers must not be refused."""
 
 
-class HttpServer(ABC):
-    """Serves HTTP on one address; subclasses say what to answer."""
+_HANDSHAKE_S: Final = 10.0
+"""How long a client may take to agree on TLS."""
 
-    def __init__(self, host: str, port: int, *, max_body_bytes: int) -> None:
+_TLS_FAREWELL_S: Final = 1.0
+"""How long a client may take to say that it has seen the end of a TLS connection."""
+
+
+class HttpServer(ABC):
+    """Serves HTTP on one address, with TLS if there is a context for it; subclasses say what to answer."""
+
+    def __init__(self, host: str, port: int, *, max_body_bytes: int, tls: ssl.SSLContext | None = None) -> None:
         self._host = host
+        self._tls = tls
         self._max_body_bytes = max_body_bytes
         self._draining = False
         self._protocols: _Protocols | None = None
@@ -69,7 +78,7 @@ class HttpServer(ABC):
         self._protocols = _Protocols(self, self._max_body_bytes)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
-                self._protocols, self._host, self.port, backlog=_BACKLOG
+                self._protocols, self._host, self.port, backlog=_BACKLOG, **self._tls_options()
             )
         except (OSError, UnicodeError) as error:  # a UnicodeError is a host name that cannot be one
             known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno
@@ -82,6 +91,15 @@ class HttpServer(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.drain(0)
+
+    def _tls_options(self) -> dict[str, Any]:
+        if self._tls is None:
+            return {}
+        return {
+            "ssl": self._tls,
+            "ssl_handshake_timeout": _HANDSHAKE_S,
+            "ssl_shutdown_timeout": _TLS_FAREWELL_S,
+        }
 
     async def drain(self, timeout_s: float) -> None:
         """Takes no new connections, gives running requests `timeout_s` seconds to finish, cancels what is left then."""
