@@ -133,19 +133,24 @@ def definition(model: str, **changed: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(gateway: Gateway, door: str) -> AsyncIterator[Caller]:
-    """A caller of any gateway, through one of DOORS."""
+async def connected(gateway: Gateway, door: str, credential: str | None = None) -> AsyncIterator[Caller]:
+    """A caller of any gateway, through one of DOORS, with an API key or a token."""
+    authorization = {} if credential is None else {"authorization": f"Bearer {credential}"}
     async with (
         grpc.aio.insecure_channel(gateway.grpc_address) as channel,
-        aiohttp.ClientSession(f"http://{gateway.http_address}", connector=aiohttp.TCPConnector(limit=0)) as http,
+        aiohttp.ClientSession(
+            f"http://{gateway.http_address}", connector=aiohttp.TCPConnector(limit=0), headers=authorization
+        ) as http,
     ):
-        yield _caller(door, channel, http)
+        yield _caller(door, channel, http, authorization)
 
 
-def _caller(door: str, channel: grpc.aio.Channel, http: aiohttp.ClientSession) -> Caller:
+def _caller(
+    door: str, channel: grpc.aio.Channel, http: aiohttp.ClientSession, metadata: Mapping[str, str] | None = None
+) -> Caller:
     match door:
         case "grpc":
-            return GrpcCaller(channel)
+            return GrpcCaller(channel, list((metadata or {}).items()))
         case "documented routes":
             return HttpCaller(http, "", 0)
         case _:
