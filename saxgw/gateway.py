@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from saxgw import __version__, sax
+from saxgw.access.gate import Access, access
 from saxgw.doors.admin import AdminServer
 from saxgw.doors.grpc import GrpcDoor
 from saxgw.doors.health import HealthPages
@@ -17,6 +19,7 @@ from saxgw.doors.http import HttpDoor
 from saxgw.doors.http_server import HttpLimits
 from saxgw.doors.openapi import describe
 from saxgw.doors.pages import OwnPages
+from saxgw.doors.tls import Tls
 from saxgw.rpc.endpoint import make_endpoints
 from saxgw.rpc.expiry import Timeouts, enforce_deadline
 from saxgw.rpc.health import Health, note_answers
@@ -53,15 +56,20 @@ _GRACE_S: Final = 1.0
 _FAREWELL_S: Final = 0.5
 """How long calls that have run for too long may take to be told so."""
 
+_ANYBODY: Final = Access()
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
 _DESCRIPTION: Final = (
     "A gateway in front of a Saxml cell, which publishes, lists and queries models. It serves the same over gRPC."
 )
 
 
-def endpoints(
+def endpoints(  # noqa: PLR0913 - one for each part of the gateway that calls concern
     settings: Settings,
     client: sax.SaxClient,
     *,
+    allowed: Access = _ANYBODY,
     telemetry: Telemetry | None = None,
     running: Running | None = None,
     health: Health | None = None,
@@ -79,14 +87,15 @@ def endpoints(
             report_unexpected,
             (Running() if running is None else running).intercept,
             limit_concurrency(settings.max_calls),
+            enforce_deadline(timeouts),
+            *allowed.interceptors,
             enforce_quota(
                 Quota(max_calls=settings.max_calls_per_key or None, calls_per_s=settings.max_rate_per_key or None)
             ),
-            enforce_deadline(timeouts),
             note_answers(health or Health(), _LONG_METHODS, model_of),
             translate(sax.SaxError, status_of),
         ],
-        [require_fields],
+        [require_fields, *allowed.inspectors],
     )
 
 
@@ -111,6 +120,11 @@ def _client(settings: Settings, observer: sax.Observer) -> AbstractAsyncContextM
     )
 
 
+def _tls(settings: Settings) -> Tls:
+    client_ca = Path(settings.tls_client_ca) if settings.tls_client_ca else None
+    return Tls(Path(settings.tls_certificate), Path(settings.tls_key), client_ca)
+
+
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of the HTTP door, as plain dicts."""
     packed = resources.files("saxgw") / "descriptors.binpb"
@@ -132,8 +146,9 @@ class Gateway:
 
     Leaving makes it not ready, goes on for `settings.shutdown_delay` seconds, and drains: no new calls are taken,
     running ones have `settings.drain_timeout` seconds to finish, and are then ended with UNAVAILABLE. Entering
-    raises OSError if an address cannot be bound, and saxgw.sax.official.ModuleMissing if there is no official client
-    where that is set; it leaves nothing running then.
+    raises OSError if an address cannot be bound, saxgw.watched.InvalidFile if a file that the settings name makes no
+    sense, and saxgw.sax.official.ModuleMissing if there is no official client where that is set; it leaves nothing
+    running then.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -150,7 +165,15 @@ class Gateway:
             self._health = await stack.enter_async_context(
                 Health(readiness_of(client), aliases=[SERVICE.full_name], canonical=canonical)
             )
-            table = endpoints(settings, client, telemetry=telemetry, running=self._running, health=self._health)
+            table = endpoints(
+                settings,
+                client,
+                allowed=await stack.enter_async_context(access(settings)),
+                telemetry=telemetry,
+                running=self._running,
+                health=self._health,
+            )
+            tls = await stack.enter_async_context(_tls(settings)) if settings.tls_certificate else None
             if settings.admin_port is not None:
                 host = settings.admin_host or settings.host
                 self._admin = await stack.enter_async_context(
@@ -161,6 +184,7 @@ class Gateway:
                     table,
                     settings.host,
                     settings.http_port,
+                    tls=None if tls is None else tls.context,
                     pages=[HealthPages(self._health), OwnPages(openapi)],
                     limits=HttpLimits(
                         max_body_bytes=settings.max_request_bytes,
@@ -179,6 +203,7 @@ class Gateway:
                     table,
                     settings.host,
                     settings.grpc_port,
+                    credentials=None if tls is None else tls.credentials,
                     health=self._health,
                     max_request_bytes=settings.max_request_bytes,
                     max_metadata_bytes=settings.max_header_bytes,
@@ -204,6 +229,11 @@ class Gateway:
         return _address(self._settings.host, self._http.port)
 
     @property
+    def http_url(self) -> str:
+        """The URL of the HTTP door."""
+        return f"{'https' if self._settings.tls_certificate else 'http'}://{self.http_address}"
+
+    @property
     def grpc_address(self) -> str:
         """Host and port of the gRPC door."""
         return _address(self._settings.host, self._grpc.port)
@@ -214,6 +244,22 @@ class Gateway:
         if self._admin is None:
             return None
         return _address(self._settings.admin_host or self._settings.host, self._admin.port)
+
+    @property
+    def warning(self) -> str | None:
+        """What whoever starts the gateway should know about who may call it."""
+        settings = self._settings
+        asked = settings.authenticates or (settings.tls_client_ca and not settings.allow_anonymous_admin)
+        if asked or (settings.host in _LOOPBACK and not settings.allow_anonymous_admin):
+            return None
+        admin = (
+            "generate, publish and unpublish"
+            if settings.allow_anonymous_admin
+            else "generate, and whoever is on this machine publish and unpublish"
+        )
+        return (
+            f"nobody is asked who they are: whoever reaches {settings.host} may {admin}; see --api-keys and --jwt-jwks"
+        )
 
 
 def _address(host: str, port: int) -> str:

@@ -1,7 +1,8 @@
 """The gateway's settings: one frozen object, complete and checked before any socket opens.
 
 Each field is a flag and an environment variable of the command line (saxgw/cli/serve.py makes both from here):
-`http_port` is `--http-port` and `SAXGW_HTTP_PORT`.
+`http_port` is `--http-port` and `SAXGW_HTTP_PORT`. Of a tuple the flag may be repeated, and the variable has its items
+with spaces or commas between them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Final
+
+from saxgw.globs import Globs, InvalidGlob
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -62,7 +66,7 @@ class Settings:
 
     host: str = _setting(
         "127.0.0.1",
-        "Address to listen on, for both doors. Whoever reaches it may publish and unpublish models.",
+        "Address to listen on, for both doors. Whoever reaches it may generate, unless callers need keys or tokens.",
     )
 
     http_port: int = _setting(8888, "Port of the HTTP door; 0 picks a free one.", low=0, high=65535)
@@ -153,6 +157,46 @@ class Settings:
         "Ignore unknown JSON fields and query parameters instead of refusing them.",
     )
 
+    # Access: who may call, and what (docs/security.md).
+
+    api_keys: str = _setting(
+        "", "File of API keys, made by `saxgw keys add`; whoever calls must then have one, or a token."
+    )
+
+    jwt_jwks: str = _setting(
+        "",
+        "File or https URL of the JWK set of an issuer of tokens; whoever calls must then have one, or a key.",
+    )
+
+    jwt_issuer: str = _setting("", "What the claim `iss` of tokens must be.")
+
+    jwt_audience: str = _setting("", "What the claim `aud` of tokens must be, or have among others.")
+
+    jwt_leeway: float = _setting(30.0, "Seconds by which the issuer's clock may differ.", low=0, high=600)
+
+    allow_anonymous_admin: bool = _setting(
+        False,  # noqa: FBT003 - as above
+        "Without keys and tokens: take publish, update and unpublish from other machines, too.",
+    )
+
+    allow_model_path: tuple[str, ...] = _setting(
+        (), "Pattern for the model_path of what may be published, such as saxml.server.*; may be repeated."
+    )
+
+    allow_checkpoint: tuple[str, ...] = _setting(
+        (), "Pattern for the checkpoint of what may be published, such as gs://bucket/** or None; may be repeated."
+    )
+
+    tls_certificate: str = _setting(
+        "", "File of the certificate that both doors show, with those between it and its authority, in PEM."
+    )
+
+    tls_key: str = _setting("", "File of that certificate's private key, in PEM.")
+
+    tls_client_ca: str = _setting(
+        "", "File of authorities, in PEM; whoever connects must then show a certificate of one of them."
+    )
+
     log_level: str = _setting("info", f"What to log: {', '.join(LOG_LEVELS)}.")
 
     # What is told of calls (saxgw/telemetry).
@@ -200,9 +244,38 @@ class Settings:
                 f"{flag('max_in_flight')} must be at least {flag('min_in_flight')}, which is {self.min_in_flight}, "
                 f"got {self.max_in_flight}"
             )
+        self._check_access()
         for name, choices in (("log_level", LOG_LEVELS), ("log_format", LOG_FORMATS), ("sax_client", SAX_CLIENTS)):
             if (value := getattr(self, name)) not in choices:
                 raise InvalidSetting(f"{flag(name)} must be one of {', '.join(choices)}, got {value}")
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers have to say who they are."""
+        return bool(self.api_keys or self.jwt_jwks)
+
+    def _check_access(self) -> None:
+        if self.jwt_jwks:
+            if not (self.jwt_issuer and self.jwt_audience):
+                raise InvalidSetting(
+                    f"{flag('jwt_jwks')} needs {flag('jwt_issuer')} and {flag('jwt_audience')}: a token of another "
+                    "issuer, or for somebody else, must not open this gateway"
+                )
+            if "://" in self.jwt_jwks and not self.jwt_jwks.startswith("https://"):
+                raise InvalidSetting(f"{flag('jwt_jwks')} must be a file or an https URL, got {self.jwt_jwks}")
+            if find_spec("jwt") is None or find_spec("cryptography") is None:
+                raise InvalidSetting(f'{flag("jwt_jwks")} needs PyJWT: pip install "saxgw[jwt]"')
+        elif self.jwt_issuer or self.jwt_audience:
+            raise InvalidSetting(f"{flag('jwt_issuer')} and {flag('jwt_audience')} need {flag('jwt_jwks')}")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise InvalidSetting(f"{flag('tls_certificate')} and {flag('tls_key')} go together")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise InvalidSetting(f"{flag('tls_client_ca')} needs {flag('tls_certificate')} and {flag('tls_key')}")
+        for name in ("allow_model_path", "allow_checkpoint"):
+            try:
+                Globs(getattr(self, name))
+            except InvalidGlob as error:
+                raise InvalidSetting(f"{flag(name)}: {error}") from error
 
 
 def flag(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -64,7 +64,8 @@ class Caller(Protocol):
 class GrpcCaller:
     """Calls as a gRPC client does."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str]] = ()) -> None:
+        self._metadata = tuple(metadata)
         self._calls: dict[str, Any] = {
             method.name: (
                 GetMessageClass(method.input_type),
@@ -82,7 +83,9 @@ class GrpcCaller:
             return [message async for message in self.stream(method, request, timeout_s=timeout_s)]
         message_class, call = self._calls[method]
         try:
-            response = await call(json_format.ParseDict(request, message_class()), timeout=timeout_s)
+            response = await call(
+                json_format.ParseDict(request, message_class()), timeout=timeout_s, metadata=self._metadata
+            )
         except grpc.aio.AioRpcError as error:
             raise _from_grpc(error) from error
         return _as_dict(response)
@@ -91,7 +94,7 @@ class GrpcCaller:
         self, method: str, request: dict[str, Any], *, timeout_s: float | None = None
     ) -> AsyncGenerator[dict[str, Any]]:
         message_class, call = self._calls[method]
-        messages = call(json_format.ParseDict(request, message_class()), timeout=timeout_s)
+        messages = call(json_format.ParseDict(request, message_class()), timeout=timeout_s, metadata=self._metadata)
         try:
             async for message in messages:
                 yield _as_dict(message)

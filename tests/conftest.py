@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -40,6 +41,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and {FAIL_ON_SKIP} is set: {report.longrepr}"
     return report
+
+
+@pytest_asyncio.fixture(scope="session", autouse=True)
+async def _patient_loop() -> None:
+    """Keeps asyncio from logging what takes long: on a busy machine anything may, and tests look at what is logged."""
+    asyncio.get_running_loop().slow_callback_duration = 60
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -126,19 +133,24 @@ def definition(model: str, **changed: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(gateway: Gateway, door: str) -> AsyncIterator[Caller]:
-    """A caller of any gateway, through one of DOORS."""
+async def connected(gateway: Gateway, door: str, credential: str | None = None) -> AsyncIterator[Caller]:
+    """A caller of any gateway, through one of DOORS, with an API key or a token."""
+    authorization = {} if credential is None else {"authorization": f"Bearer {credential}"}
     async with (
         grpc.aio.insecure_channel(gateway.grpc_address) as channel,
-        aiohttp.ClientSession(f"http://{gateway.http_address}", connector=aiohttp.TCPConnector(limit=0)) as http,
+        aiohttp.ClientSession(
+            f"http://{gateway.http_address}", connector=aiohttp.TCPConnector(limit=0), headers=authorization
+        ) as http,
     ):
-        yield _caller(door, channel, http)
+        yield _caller(door, channel, http, authorization)
 
 
-def _caller(door: str, channel: grpc.aio.Channel, http: aiohttp.ClientSession) -> Caller:
+def _caller(
+    door: str, channel: grpc.aio.Channel, http: aiohttp.ClientSession, metadata: Mapping[str, str] | None = None
+) -> Caller:
     match door:
         case "grpc":
-            return GrpcCaller(channel)
+            return GrpcCaller(channel, list((metadata or {}).items()))
         case "documented routes":
             return HttpCaller(http, "", 0)
         case _:

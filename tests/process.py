@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-READY = re.compile(r"saxgw \S+ ready: http://(\S+) and grpc (\S+), (.*)\n")
+READY = re.compile(r"saxgw \S+ ready: https?://(\S+) and grpc (\S+), (.*)\n")
 
 
 @dataclass

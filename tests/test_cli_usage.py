@@ -179,7 +179,7 @@ async def test_completion() -> None:
     )
     assert code == 0
     commands = [line.partition(",")[2] for line in output.splitlines()]
-    assert commands == sorted([*COMMANDS, "serve", "dev", "openapi"])
+    assert commands == sorted([*COMMANDS, "serve", "dev", "keys", "openapi"])
 
 
 @pytest.mark.parametrize(

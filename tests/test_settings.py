@@ -22,6 +22,13 @@ from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
         ({"log_level": "loud"}, "--log-level must be one of"),
         ({"admin_port": 70000}, "--admin-port must be between 0 and 65535, got 70000"),
         ({"admin_host": ""}, "--admin-host is empty"),
+        ({"jwt_jwks": "/srv/jwks"}, "--jwt-jwks needs --jwt-issuer and --jwt-audience"),
+        ({"jwt_issuer": "https://issuer.test"}, "--jwt-issuer and --jwt-audience need --jwt-jwks"),
+        (
+            {"jwt_jwks": "http://issuer.test/jwks", "jwt_issuer": "a", "jwt_audience": "b"},
+            "--jwt-jwks must be a file or an https URL",
+        ),
+        ({"allow_checkpoint": ("a**b",)}, '--allow-checkpoint: "a\\*\\*b" is not a pattern'),
     ],
 )
 def test_invalid(changed: dict[str, object], said: str) -> None:

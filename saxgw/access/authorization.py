@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import ipaddress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
-from saxgw.access.scopes import resource_fields, scope_of
+from saxgw.access.scopes import ADMIN, resource_fields, scope_of
 from saxgw.rpc.status import Code, RpcError, error_info
 
 if TYPE_CHECKING:
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
 
     from saxgw.rpc.call import Call
     from saxgw.rpc.endpoint import Check, Scope
+
+_FORWARDED: Final = frozenset({"forwarded", "x-forwarded-for", "x-real-ip", "via"})
+"""Headers by which proxies say that a call is not their own."""
 
 
 def require_scope(method: MethodDescriptor) -> Scope:
@@ -28,6 +33,38 @@ def require_scope(method: MethodDescriptor) -> Scope:
         return allowed
 
     return enter
+
+
+def admin_from_this_machine(method: MethodDescriptor) -> Scope | None:
+    """Refuses calls of methods with the scope `admin` with PERMISSION_DENIED unless they come from loopback.
+
+    This is for gateways that authenticate nobody. A call that a proxy has forwarded comes from elsewhere, wherever the
+    proxy is; what the proxy says of where is not believed. Raises TypeError for a method that says no scope.
+    """
+    if scope_of(method) != ADMIN:
+        return None
+    allowed = _Allowed()
+
+    def enter(call: Call) -> _Allowed:
+        if not _is_loopback(call.peer) or not _FORWARDED.isdisjoint(map(str.lower, call.headers)):
+            raise _denied(
+                "ANONYMOUS_ADMIN",
+                f"this gateway authenticates nobody, so {method.name} is taken from its own machine alone; set up API "
+                "keys or tokens, or start it with --allow-anonymous-admin",
+            )
+        return allowed
+
+    return enter
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback(peer: str) -> bool:
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 class _Allowed:
@@ -57,7 +94,7 @@ def require_model(method: MethodDescriptor) -> Check | None:
             name = given if given.startswith("/") else f"/{given}"
             allowed = identity.may_see(name) if name.count("/") == 2 else identity.may_use(name)  # noqa: PLR2004 - /sax/cell
             if not allowed:
-                raise _denied("MODEL_OUTSIDE", f'{field}: {identity.name} may not use "{given}"')
+                raise _denied("MODEL_OUTSIDE", f'{field}: {identity.name} may not use "{name}"')
 
     return check
 

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from saxgw import __version__
-from saxgw.cli import listing, models, serve, text
+from saxgw.cli import keys, listing, models, serve, text
 from saxgw.cli.output import discard_output
 
 
@@ -33,6 +33,7 @@ for command in (
     serve.serve,
     serve.dev,
     serve.print_openapi,
+    keys.keys,
     listing.ls,
     listing.stats,
     models.publish,

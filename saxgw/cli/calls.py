@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import logging
 import os
@@ -16,6 +17,7 @@ from click.core import ParameterSource
 
 from saxgw.cli.command import Failed, read_seconds
 from saxgw.cli.output import Output, discard_output
+from saxgw.cli.security import OPTIONS, Security
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -76,7 +78,8 @@ def calling(*, data: bool = False, waits: str = "") -> Callable[[Callable[..., A
         ) -> None:
             is_long = data or bool(values.get(waits))
             timeout_s = (DATA_S if is_long else ADMIN_S) if timeout is None else timeout
-            connect = _way(server, sax_root)
+            security = Security(**{field.name: values.pop(field.name) for field in dataclasses.fields(Security)})
+            connect = _way(server, sax_root, security)
             out = Output(json=output == "json")
 
             async def work() -> None:
@@ -116,6 +119,7 @@ def _options(default_s: float, waits: str) -> Callable[[Any], Any]:
             show_envvar=True,
             help="Where cells are registered, to ask the cell itself. SAXGW_SERVER comes before these variables.",
         ),
+        *OPTIONS,
         click.option(
             "--timeout",
             type=float,
@@ -141,7 +145,9 @@ def _options(default_s: float, waits: str) -> Callable[[Any], Any]:
     return decorate
 
 
-def _way(server: str | None, sax_root: str | None) -> Callable[[float, float], AbstractAsyncContextManager[SaxClient]]:
+def _way(
+    server: str | None, sax_root: str | None, security: Security
+) -> Callable[[float, float], AbstractAsyncContextManager[SaxClient]]:
     """What connects to the gateway or the cell that was named, given the time limits of admin and data calls.
 
     What the command line says comes before the environment, which may well name both.
@@ -153,16 +159,24 @@ def _way(server: str | None, sax_root: str | None) -> Callable[[float, float], A
     if len(named) > 1:
         raise click.UsageError("give --server or --sax-root, not both", context)
     if server is not None and "sax_root" not in named:
-        return lambda admin_s, data_s: _to_gateway(server, admin_s, data_s)
+        return lambda admin_s, data_s: _to_gateway(server, security, admin_s, data_s)
     if sax_root is not None:
         return lambda admin_s, _: _to_cell(sax_root, admin_s)
     raise click.UsageError(_NOWHERE, context)
 
 
-def _to_gateway(server: str, admin_s: float, data_s: float) -> AbstractAsyncContextManager[SaxClient]:
+def _to_gateway(
+    server: str, security: Security, admin_s: float, data_s: float
+) -> AbstractAsyncContextManager[SaxClient]:
     from saxgw import remote  # noqa: PLC0415 - takes a quarter of a second, which --help and completion can do without
 
-    return remote.connect(server, admin_timeout_s=admin_s, data_timeout_s=data_s)
+    return remote.connect(
+        server,
+        admin_timeout_s=admin_s,
+        data_timeout_s=data_s,
+        api_key=security.api_key,
+        credentials=security.credentials(),
+    )
 
 
 def _to_cell(sax_root: str, admin_s: float) -> AbstractAsyncContextManager[SaxClient]:

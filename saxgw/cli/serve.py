@@ -42,13 +42,26 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[Any], Any]:
         f"{spelling}/--no-{spelling[2:]}" if default is True else spelling,
         field.name,
         default=default,
-        type=field.metadata["kind"],
+        type=_value_type(field),
         is_flag=isinstance(default, bool),
+        multiple=isinstance(default, tuple),
         envvar=variables,
         show_envvar=True,
-        show_default=default is not None,
+        show_default=default not in (None, "", ()),
         help=field.metadata["help"],
     )
+
+
+class _Item(click.types.StringParamType):
+    """One of several texts, which an environment variable has with spaces or commas between them."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return rv.replace(",", " ").split()
+
+
+def _value_type(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401 - what click takes for a type is of many
+    kind = field.metadata["kind"]
+    return _Item() if kind is tuple else kind
 
 
 @click.command()

@@ -19,6 +19,7 @@ from saxgw.gateway import Gateway
 from saxgw.sax import InvalidName
 from saxgw.sax.official import ModuleMissing
 from saxgw.telemetry.log import logging_to_stderr
+from saxgw.watched import InvalidFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -80,7 +81,9 @@ async def _until_signal(start: Callable[[AsyncExitStack], Awaitable[tuple[Gatewa
         gc.set_threshold(_GC_THRESHOLD)
         if gateway.admin_address is not None:
             what += f", metrics at http://{gateway.admin_address}/metrics"
-        click.echo(f"saxgw {__version__} ready: http://{gateway.http_address} and grpc {gateway.grpc_address}, {what}")
+        if warning := gateway.warning:
+            click.echo(f"saxgw: {warning}", err=True)
+        click.echo(f"saxgw {__version__} ready: {gateway.http_url} and grpc {gateway.grpc_address}, {what}")
         await stopping
 
 
@@ -95,7 +98,7 @@ def run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
             runner.run(main)
     except InvalidName as error:  # nothing but SAX_ROOT is named here
         raise click.UsageError(f"--sax-root: {error}") from error
-    except (OSError, DevCellError, ModuleMissing) as error:
+    except (OSError, DevCellError, InvalidFile, ModuleMissing) as error:
         raise click.ClickException(str(error)) from error
 
 

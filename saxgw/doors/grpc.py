@@ -53,6 +53,7 @@ class GrpcDoor:
         endpoints: What is served.
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
+        credentials: For TLS; None is plaintext.
         health: What grpc.health.v1 tells; None is a server that is ready until it drains.
         max_request_bytes: Largest request.
         max_metadata_bytes: Most metadata that a call may have.
@@ -66,11 +67,13 @@ class GrpcDoor:
         host: str,
         port: int,
         *,
+        credentials: grpc.ServerCredentials | None = None,
         health: Health | None = None,
         max_request_bytes: int = 4 * 2**20,
         max_metadata_bytes: int = 16 * 2**10,
     ) -> None:
         self._host = host
+        self._credentials = credentials
         self._requested_port = port
         self._server = grpc.aio.server(
             options=[
@@ -117,7 +120,12 @@ class GrpcDoor:
 
     async def __aenter__(self) -> Self:
         try:
-            self.port = self._server.add_insecure_port(f"{_bracketed(self._host)}:{self._requested_port}")
+            address = f"{_bracketed(self._host)}:{self._requested_port}"
+            self.port = (
+                self._server.add_insecure_port(address)
+                if self._credentials is None
+                else self._server.add_secure_port(address, self._credentials)
+            )
         except RuntimeError as error:
             raise OSError(
                 f"the gRPC door cannot listen on {self._host}:{self._requested_port}: is another process using it?"

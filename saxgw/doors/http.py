@@ -44,6 +44,7 @@ from saxgw.transcoding import (
 )
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
 
@@ -88,6 +89,7 @@ class HttpDoor(HttpServer):
         endpoints: What is served.
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
+        tls: The context for HTTPS; None is plaintext.
         pages: What is served besides RPCs.
         limits: What callers may ask of it.
         max_json_depth: How many levels of arrays and objects a body may have.
@@ -105,6 +107,7 @@ class HttpDoor(HttpServer):
         host: str,
         port: int,
         *,
+        tls: ssl.SSLContext | None = None,
         pages: Iterable[Pages] = (),
         limits: HttpLimits = _LIMITS,
         max_json_depth: int = 100,
@@ -112,7 +115,7 @@ class HttpDoor(HttpServer):
         keepalive_s: float = KEEPALIVE_S,
         count: Callable[[int], object] | None = None,
     ) -> None:
-        super().__init__(host, port, limits, count=count)
+        super().__init__(host, port, limits, tls=tls, count=count)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
         self._transcoder = Transcoder(
             (endpoint.method for endpoint in self._endpoints.values()),

@@ -83,6 +83,8 @@ def error_response(error: RpcError, *, pretty: bool = False) -> web.Response:
         headers.update(error.headers)
     if error.retry_delay_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_delay_s))
+    if error.code is Code.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 §11.6.1 wants it beside a 401
     return json_response(http_status, error_body(error), headers=headers, pretty=pretty)
 
 

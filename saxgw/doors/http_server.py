@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from saxgw.rpc.call import REQUEST_ID_HEADER, request_id
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from types import TracebackType
 
@@ -50,6 +51,13 @@ _BACKLOG: Final = 1024
 """How many connections may wait to be accepted; a burst of callers must not be refused."""
 
 
+_HANDSHAKE_S: Final = 10.0
+"""How long a client may take to agree on TLS."""
+
+_TLS_FAREWELL_S: Final = 1.0
+"""How long a client may take to say that it has seen the end of a TLS connection."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HttpLimits:
     """What callers may ask of a server. Sizes are in bytes, times in seconds."""
@@ -71,7 +79,7 @@ class HttpLimits:
 
 
 class HttpServer(ABC):
-    """Serves HTTP on one address; subclasses say what to answer.
+    """Serves HTTP on one address, with TLS if there is a context for it; subclasses say what to answer.
 
     `count` is told the status of each answer to what is no call.
     """
@@ -80,9 +88,16 @@ class HttpServer(ABC):
     """What people are told that it is."""
 
     def __init__(
-        self, host: str, port: int, limits: HttpLimits, *, count: Callable[[int], object] | None = None
+        self,
+        host: str,
+        port: int,
+        limits: HttpLimits,
+        *,
+        tls: ssl.SSLContext | None = None,
+        count: Callable[[int], object] | None = None,
     ) -> None:
         self._host = host
+        self._tls = tls
         self._count = count
         self.limits = limits
         self._draining = False
@@ -107,7 +122,7 @@ class HttpServer(ABC):
         self._protocols = _Protocols(self)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
-                self._protocols, self._host, self.port, backlog=_BACKLOG
+                self._protocols, self._host, self.port, backlog=_BACKLOG, **self._tls_options()
             )
         except (OSError, UnicodeError) as error:  # a UnicodeError is a host name that cannot be one
             known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno
@@ -120,6 +135,15 @@ class HttpServer(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.drain(0)
+
+    def _tls_options(self) -> dict[str, Any]:
+        if self._tls is None:
+            return {}
+        return {
+            "ssl": self._tls,
+            "ssl_handshake_timeout": _HANDSHAKE_S,
+            "ssl_shutdown_timeout": _TLS_FAREWELL_S,
+        }
 
     async def drain(self, timeout_s: float) -> None:
         """Takes no new connections, gives running requests `timeout_s` seconds to finish, cancels what is left then."""

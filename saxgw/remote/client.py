@@ -42,6 +42,8 @@ _Rpc: TypeAlias = "Callable[[SaxServiceAsyncStub], grpc.aio.UnaryUnaryMultiCalla
 
 _ADDRESS: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
 
+_KEY: Final = re.compile(r"[!-~]+")
+
 _MAX_PORT: Final = 65535
 
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -52,12 +54,14 @@ _LONGEST_PAUSE_S: Final = 2.0
 """Pauses of wait_for_ready while the admin is away."""
 
 
-def connect(
+def connect(  # noqa: PLR0913 - all but the first by name
     address: str,
     *,
     admin_timeout_s: float = 12.0,
     data_timeout_s: float | None = None,
     max_message_bytes: int = 64 * 2**20,
+    api_key: str | None = None,
+    credentials: grpc.ChannelCredentials | None = None,
 ) -> GatewayClient:
     """Returns a client for the cells of the gateway at `address`. Nothing is contacted before its first call.
 
@@ -72,15 +76,26 @@ def connect(
         data_timeout_s: time limit that the gateway is told for each generate, score and embed, in seconds. None is the
             gateway's own, which is 600 unless it was set otherwise; it also has a maximum.
         max_message_bytes: size limit of answers.
+        api_key: an API key, or a token, if the gateway asks who calls.
+        credentials: what gRPC has for TLS, such as grpc.ssl_channel_credentials(ca), if the gateway speaks it. None is
+            plaintext, in which a key can be read on its way.
 
     Raises:
         InvalidName: `address` is not a host and a port.
+        ValueError: `api_key` has characters that no key has.
     """
     match = _ADDRESS.fullmatch(address)
     if not match or not 0 < int(match["port"]) <= _MAX_PORT:
         raise InvalidName(f'"{address}" is not the address of a gateway; write HOST:PORT, such as localhost:50051')
+    if api_key is not None and not _KEY.fullmatch(api_key):
+        raise ValueError("an API key has no spaces, and no other characters than those of ASCII")
     return GatewayClient(
-        address, admin_timeout_s=admin_timeout_s, data_timeout_s=data_timeout_s, max_message_bytes=max_message_bytes
+        address,
+        admin_timeout_s=admin_timeout_s,
+        data_timeout_s=data_timeout_s,
+        max_message_bytes=max_message_bytes,
+        api_key=api_key,
+        credentials=credentials,
     )
 
 
@@ -93,8 +108,15 @@ class GatewayClient(SaxClient):
     It belongs to the event loop of its first call, and is closed by `async with` or aclose().
     """
 
-    def __init__(
-        self, address: str, *, admin_timeout_s: float, data_timeout_s: float | None, max_message_bytes: int
+    def __init__(  # noqa: PLR0913 - those of connect()
+        self,
+        address: str,
+        *,
+        admin_timeout_s: float,
+        data_timeout_s: float | None,
+        max_message_bytes: int,
+        api_key: str | None,
+        credentials: grpc.ChannelCredentials | None,
     ) -> None:
         self._address = address
         self._admin_timeout_s = admin_timeout_s
@@ -104,10 +126,12 @@ class GatewayClient(SaxClient):
             ("grpc.max_reconnect_backoff_ms", 1600),
             # Despite its name this is the time limit of one attempt.
             ("grpc.min_reconnect_backoff_ms", round(_CONNECT_TIMEOUT_S * 1000)),
-            # Gateways speak plaintext on a private network; a proxy for the web is no way into it.
+            # Gateways are on a private network; a proxy for the web is no way into it.
             ("grpc.enable_http_proxy", 0),
             ("grpc.max_receive_message_length", max_message_bytes),
         )
+        self._metadata = () if api_key is None else (("authorization", f"Bearer {api_key}"),)
+        self._credentials = credentials
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
 
@@ -204,7 +228,7 @@ class GatewayClient(SaxClient):
             model=parse_model(model), query=text, extra_inputs=_struct(extra_inputs), increments=increments
         )
         gateway = await self._connected()
-        call = gateway.GenerateStream(request, timeout=self._data_timeout_s)
+        call = gateway.GenerateStream(request, timeout=self._data_timeout_s, metadata=self._metadata)
         begun = False
         try:
             async for response in call:
@@ -255,7 +279,7 @@ class GatewayClient(SaxClient):
     ) -> _Response:
         gateway = await self._connected()
         try:
-            return await rpc(gateway)(request, timeout=timeout_s)
+            return await rpc(gateway)(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise error_of(error, self._address, changes=changes) from error
 
@@ -264,13 +288,18 @@ class GatewayClient(SaxClient):
         if self._closed:
             raise RuntimeError("this Sax client is closed")
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._address, self._options)
+            self._channel = (
+                grpc.aio.insecure_channel(self._address, self._options)
+                if self._credentials is None
+                else grpc.aio.secure_channel(self._address, self._credentials, self._options)
+            )
             self._gateway: SaxServiceAsyncStub = SaxServiceStub(self._channel)
         while (state := self._channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                tls = "" if self._credentials is None else ", and that it speaks TLS and either believes the other"
                 raise GatewayUnavailable(
                     f"no gateway could be reached at {self._address}; check that it runs, and that this is the address "
-                    "of its gRPC door"
+                    f"of its gRPC door{tls}"
                 )
             await self._channel.wait_for_state_change(state)
         return self._gateway
