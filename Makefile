@@ -65,6 +65,7 @@ bench: $(READY)  ## Measure what calls, streams, JSON and a gateway beside an ap
 	$(BIN)/python -m bench.overload
 	$(BIN)/python -m bench.recovery
 	$(BIN)/python -m bench.sidecar
+	$(BIN)/python -m bench.chain
 
 clean:  ## Remove everything that was set up or generated.
 	rm -rf .venv third_party tests/node/node_modules .ci/node_modules
@@ -77,7 +78,7 @@ $(READY): pyproject.toml hatch_build.py $(PROTOS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@echo "Installing saxgw and what it needs (the protos are compiled on the way)."
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable . --group dev
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable '.[otel]' --group dev
 	@touch $@
 
 $(DEPLOY): $(READY)

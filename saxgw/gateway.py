@@ -33,9 +33,7 @@ from saxgw.rpc.quotas import Quota, enforce_quota
 from saxgw.rpc.running import Running
 from saxgw.sax import official
 from saxgw.service import SaxService, canonical, model_of, readiness_of, status_of
-from saxgw.telemetry.metrics import Metrics
-from saxgw.telemetry.observed import observe
-from saxgw.telemetry.page import MetricsPage
+from saxgw.telemetry.telemetry import Telemetry
 from saxgw.v1 import sax_service_pb2
 
 if TYPE_CHECKING:
@@ -72,7 +70,7 @@ def endpoints(  # noqa: PLR0913 - one for each part of the gateway that calls co
     client: sax.SaxClient,
     *,
     allowed: Access = _ANYBODY,
-    metrics: Metrics | None = None,
+    telemetry: Telemetry | None = None,
     running: Running | None = None,
     health: Health | None = None,
 ) -> tuple[Endpoint, ...]:
@@ -85,7 +83,7 @@ def endpoints(  # noqa: PLR0913 - one for each part of the gateway that calls co
         SERVICE,
         SaxService(client),
         [
-            observe(metrics),
+            *([] if telemetry is None else telemetry.interceptors),
             report_unexpected,
             (Running() if running is None else running).intercept,
             limit_concurrency(settings.max_calls),
@@ -101,7 +99,7 @@ def endpoints(  # noqa: PLR0913 - one for each part of the gateway that calls co
     )
 
 
-def _client(settings: Settings) -> AbstractAsyncContextManager[sax.SaxClient]:
+def _client(settings: Settings, observer: sax.Observer) -> AbstractAsyncContextManager[sax.SaxClient]:
     if settings.sax_client == "official":
         return official.connect(
             settings.sax_root,
@@ -118,6 +116,7 @@ def _client(settings: Settings) -> AbstractAsyncContextManager[sax.SaxClient]:
         max_waiting=settings.max_queue,
         min_in_flight=settings.min_in_flight,
         max_in_flight=settings.max_in_flight,
+        observer=observer,
     )
 
 
@@ -161,8 +160,8 @@ class Gateway:
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
-            metrics = None if settings.admin_port is None else Metrics(__version__)
-            client = await stack.enter_async_context(_client(settings))
+            telemetry = await stack.enter_async_context(Telemetry(settings, __version__))
+            client = await stack.enter_async_context(_client(settings, telemetry.observer))
             self._health = await stack.enter_async_context(
                 Health(readiness_of(client), aliases=[SERVICE.full_name], canonical=canonical)
             )
@@ -170,13 +169,16 @@ class Gateway:
                 settings,
                 client,
                 allowed=await stack.enter_async_context(access(settings)),
-                metrics=metrics,
+                telemetry=telemetry,
                 running=self._running,
                 health=self._health,
             )
             tls = await stack.enter_async_context(_tls(settings)) if settings.tls_certificate else None
-            if metrics is not None:
-                await self._start_admin(stack, metrics)
+            if settings.admin_port is not None:
+                host = settings.admin_host or settings.host
+                self._admin = await stack.enter_async_context(
+                    AdminServer([telemetry.page, HealthPages(self._health)], host, settings.admin_port)
+                )
             self._http = await stack.enter_async_context(
                 HttpDoor(
                     table,
@@ -193,7 +195,7 @@ class Gateway:
                     ),
                     max_json_depth=settings.max_json_depth,
                     ignore_unknown_fields=settings.ignore_unknown_fields,
-                    count=None if metrics is None else metrics.count_http_response,
+                    count=None if telemetry.metrics is None else telemetry.metrics.count_http_response,
                 )
             )
             self._grpc = await stack.enter_async_context(
@@ -242,14 +244,6 @@ class Gateway:
         if self._admin is None:
             return None
         return _address(self._settings.admin_host or self._settings.host, self._admin.port)
-
-    async def _start_admin(self, stack: AsyncExitStack, metrics: Metrics) -> None:
-        settings = self._settings
-        assert settings.admin_port is not None  # noqa: S101 - for the type checker: only then is there anything to tell
-        page = await stack.enter_async_context(MetricsPage(metrics))
-        self._admin = await stack.enter_async_context(
-            AdminServer([page, HealthPages(self._health)], settings.admin_host or settings.host, settings.admin_port)
-        )
 
     @property
     def warning(self) -> str | None:

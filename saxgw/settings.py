@@ -17,6 +17,8 @@ from saxgw.globs import Globs, InvalidGlob
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+LOG_FORMATS: Final = ("auto", "json", "text")
+
 SAX_CLIENTS: Final = ("native", "official")
 """Saxgw's own client, and Google's Python module `sax`."""
 
@@ -209,6 +211,20 @@ class Settings:
 
     admin_host: str | None = _setting(None, "Address for the admin server; that of the doors if not set.", kind=str)
 
+    otlp_endpoint: str | None = _setting(
+        None,
+        "Where traces are sent, by OTLP over gRPC, such as http://localhost:4317. It needs the extra saxgw[otel].",
+        kind=str,
+        known_as="OTEL_EXPORTER_OTLP_ENDPOINT",  # by everything that traces
+    )
+
+    log_calls: bool = _setting(
+        True,  # noqa: FBT003 - a default, not a call's argument
+        "Log a line for each call, at level info. It tells nothing of what was asked or answered.",
+    )
+
+    log_format: str = _setting("auto", "How to log: json, text, or auto, which is text on a terminal and else json.")
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -229,7 +245,7 @@ class Settings:
                 f"got {self.max_in_flight}"
             )
         self._check_access()
-        for name, choices in (("log_level", LOG_LEVELS), ("sax_client", SAX_CLIENTS)):
+        for name, choices in (("log_level", LOG_LEVELS), ("log_format", LOG_FORMATS), ("sax_client", SAX_CLIENTS)):
             if (value := getattr(self, name)) not in choices:
                 raise InvalidSetting(f"{flag(name)} must be one of {', '.join(choices)}, got {value}")
 

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
-import logging
 import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +18,7 @@ from saxgw.devcell import DevCell, DevCellError
 from saxgw.gateway import Gateway
 from saxgw.sax import InvalidName
 from saxgw.sax.official import ModuleMissing
+from saxgw.telemetry.log import logging_to_stderr
 from saxgw.watched import InvalidFile
 
 if TYPE_CHECKING:
@@ -90,12 +89,12 @@ async def _until_signal(start: Callable[[AsyncExitStack], Awaitable[tuple[Gatewa
 
 def run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
     """Runs a server to its end. Raises ClickException for what keeps it from starting."""
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     _let_the_loop_finish()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with (
+            logging_to_stderr(settings.log_level, settings.log_format),
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
             runner.run(main)
     except InvalidName as error:  # nothing but SAX_ROOT is named here
         raise click.UsageError(f"--sax-root: {error}") from error

@@ -18,7 +18,7 @@ from saxgw.rpc.call import REQUEST_ID_HEADER, Call, request_id
 from saxgw.rpc.deadline import Deadline
 from saxgw.rpc.endpoint import StreamEndpoint
 from saxgw.rpc.health import Health
-from saxgw.rpc.status import RpcError, invalid_argument
+from saxgw.rpc.status import Code, RpcError, invalid_argument
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -114,6 +114,7 @@ class GrpcDoor:
         self._health = health or Health(aliases=services)
         health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._health), self._server)
         reflection.enable_server_reflection([*services, _HEALTH, reflection.SERVICE_NAME], self._server)
+        self._server.add_generic_rpc_handlers([_UnknownMethods()])  # last, since the first one that has a method wins
         self.port = port
         """The port that is served; the real one, once entered, where 0 was asked for."""
 
@@ -217,6 +218,21 @@ class GrpcDoor:
                     self._idle.set()
 
         return behave
+
+
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """Refuses methods that nobody else has, as gRPC would do, but with a request id."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        method = handler_call_details.method
+
+        async def refuse(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            error = RpcError(Code.UNIMPLEMENTED, f'there is no method "{method}"')
+            headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            trailer = ((_REQUEST_ID_KEY, request_id(headers.get(_REQUEST_ID_KEY))),)
+            await context.abort(_STATUS_CODES[error.code], error.message, trailer)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)  # whatever it is, nothing of it is read
 
 
 def _parsed(message_class: type[Message], data: bytes) -> Message:

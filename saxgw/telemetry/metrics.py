@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from saxgw.rpc.status import Code
 
 if TYPE_CHECKING:
+    import grpc
     from google.protobuf.descriptor import MethodDescriptor
 
     from saxgw.telemetry.observed import ObservedCall
@@ -30,6 +31,12 @@ FILES_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _DURATIONS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 _INTERVALS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+MOST_MODELS: Final = 100
+"""How many models have series of their own, in the order in which they were first used; each has about 30."""
+
+OTHER: Final = "other"
+"""The label of all other models: of names that may be anything, as callers say them, nothing gets into metrics."""
 
 _REFUSALS: Final = frozenset({Code.RESOURCE_EXHAUSTED, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED})
 
@@ -73,11 +80,41 @@ class Metrics:
         self._http_responses: Counter = counter(
             "saxgw_http_other_responses_total", "HTTP answers to what was no call.", ("status",)
         )
+
+        by_model = ("model",)
+        self.waiting: Gauge = total("saxgw_queue_length", "Requests that wait for a model server.", by_model)
+        self.waited: Histogram = histogram(
+            "saxgw_queue_wait_seconds", "How long requests that had to wait did so.", by_model, buckets=_DURATIONS_S
+        )
+        self.requests: Counter = counter(
+            "saxgw_model_requests_total", "Requests to model servers that are over.", (*by_model, "code")
+        )
+        self.retries: Counter = counter(
+            "saxgw_model_retries_total", "How many of the requests to model servers were sent once more.", by_model
+        )
+        self._replicas: Gauge = common("saxgw_replicas", "Replicas that the cell names.", by_model)
+        self._replicas_ready: Gauge = common("saxgw_replicas_ready", "Replicas that are not set aside.", by_model)
+        self._models: dict[str, ModelMetrics] = {}
+        self._other_models = ModelMetrics(self, OTHER)
+
         common("saxgw_build_info", "The version of the gateway; always 1.", ("version",)).labels(version).set(1)
 
     def of_method(self, method: MethodDescriptor, door: str) -> MethodMetrics:
         """The series of one method at one door."""
         return MethodMetrics(self, method, door)
+
+    def of_model(self, model: str) -> ModelMetrics:
+        """The series of one model; those of all others together if it is not known to be published."""
+        return self._models.get(model, self._other_models)
+
+    def set_replicas(self, model: str, known: int, well: int) -> None:
+        """Notes how many replicas a model has, which makes it one that is known to be published."""
+        if model not in self._models:
+            if not known or len(self._models) >= MOST_MODELS:
+                return
+            self._models[model] = ModelMetrics(self, model)
+        self._replicas.labels(model).set(known)
+        self._replicas_ready.labels(model).set(well)
 
     def count_http_response(self, status: int) -> None:
         """Counts an HTTP answer to what was no call."""
@@ -117,6 +154,27 @@ class MethodMetrics:
         counter.inc()
         if call.code in _REFUSALS:
             self._metrics.refused.labels(call.reason or call.code.name).inc()
+
+
+class ModelMetrics:
+    """The series of one model."""
+
+    __slots__ = ("_by_code", "_metrics", "_model", "retries", "waited", "waiting")
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._by_code: dict[grpc.StatusCode, Counter] = {}
+        self.waiting = metrics.waiting.labels(model)
+        self.waited = metrics.waited.labels(model)
+        self.retries = metrics.retries.labels(model)
+
+    def request_over(self, code: grpc.StatusCode) -> None:
+        """Counts a request to a model server."""
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._by_code[code] = self._metrics.requests.labels(self._model, code.name)
+        counter.inc()
 
 
 def forget_worker(pid: int) -> None:

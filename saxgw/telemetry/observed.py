@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from saxgw.rpc.status import Code, RpcError
+from saxgw.telemetry.attributes import call_attributes
+from saxgw.telemetry.call_log import log_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,26 +24,46 @@ if TYPE_CHECKING:
     from saxgw.rpc.call import Call
     from saxgw.rpc.endpoint import Interceptor, Scope
     from saxgw.telemetry.metrics import MethodMetrics, Metrics
+    from saxgw.telemetry.traces import Span, Traces
+
+_OURS: Final = frozenset(
+    {Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS}
+)
+"""Codes that are no mistake of the caller's (OpenTelemetry's conventions for gRPC servers)."""
 
 current: Final[ContextVar[ObservedCall | None]] = ContextVar("saxgw_observed_call", default=None)
 """The call that a piece of work is done for; so whoever sees requests to model servers knows what they are for."""
 
 
-def observe(metrics: Metrics | None) -> Interceptor:
-    """Has calls observed; it belongs outside of all that can refuse them."""
+def observe(metrics: Metrics | None, traces: Traces | None, *, log: bool) -> Interceptor:
+    """Has calls measured, traced and logged as is wanted; it belongs outside of all that can refuse them."""
 
     def interceptor(method: MethodDescriptor) -> Scope:
-        measures: dict[str, MethodMetrics] = {}
-
-        def scope(call: Call) -> ObservedCall:
-            measure = None
-            if metrics is not None and (measure := measures.get(call.door)) is None:
-                measure = measures[call.door] = metrics.of_method(method, call.door)
-            return ObservedCall(method, call, measure)
-
-        return scope
+        return partial(ObservedCall, _Observation(method, metrics, traces, log=log))
 
     return interceptor
+
+
+class _Observation:
+    """How the calls of one method are observed."""
+
+    def __init__(self, method: MethodDescriptor, metrics: Metrics | None, traces: Traces | None, *, log: bool) -> None:
+        self.method: Final = method
+        self.rpc: Final = f"{method.containing_service.full_name}/{method.name}"
+        self.has_model: Final = "model" in method.input_type.fields_by_name
+        self.traces: Final = traces
+        self.log: Final = log
+        self._metrics = metrics
+        self._by_door: dict[str, MethodMetrics] = {}
+
+    def metrics(self, door: str) -> MethodMetrics | None:
+        """The series of the method at a door."""
+        if self._metrics is None:
+            return None
+        metrics = self._by_door.get(door)
+        if metrics is None:
+            metrics = self._by_door[door] = self._metrics.of_method(self.method, door)
+        return metrics
 
 
 class ObservedCall:
@@ -48,7 +71,8 @@ class ObservedCall:
 
     __slots__ = (
         "_began",
-        "_measure",
+        "_metrics",
+        "_observation",
         "_sent_at",
         "_token",
         "call",
@@ -60,12 +84,16 @@ class ObservedCall:
         "queued_s",
         "reason",
         "response_bytes",
+        "span",
     )
 
-    def __init__(self, method: MethodDescriptor, call: Call, measure: MethodMetrics | None) -> None:
-        self.method: Final = method
+    def __init__(self, observation: _Observation, call: Call) -> None:
+        self._observation = observation
+        self._metrics = observation.metrics(call.door)
+        self.method: Final = observation.method
         self.call: Final = call
-        self._measure = measure
+        self.span: Span | None = None
+        """Its place in a trace, once it has begun; None if there are no traces."""
         self.code = Code.OK
         """How the call ended."""
         self.reason = ""
@@ -81,12 +109,26 @@ class ObservedCall:
         self.queued_s: float | None = None
         """How long requests for this call waited for model servers, all together; None if none had to."""
 
+    @property
+    def rpc(self) -> str:
+        """Service and method."""
+        return self._observation.rpc
+
+    @property
+    def model(self) -> str:
+        """The model that the caller named; empty if it did not, or as long as nothing is known of the request."""
+        request: Any = self.call.request
+        return request.model if request is not None and self._observation.has_model else ""
+
     def __enter__(self) -> None:
+        observation, call = self._observation, self.call
         self._token: Token[ObservedCall | None] = current.set(self)
         if self.method.server_streaming:
-            self.call.when_sent = self._sent
-        if self._measure is not None:
-            self._measure.in_flight.inc()
+            call.when_sent = self._sent
+        if self._metrics is not None:
+            self._metrics.in_flight.inc()
+        if observation.traces is not None:
+            self.span = observation.traces.begin(observation.rpc, call)
         self._began = self._sent_at = time.perf_counter()
 
     def __exit__(
@@ -98,8 +140,12 @@ class ObservedCall:
             self._failed(error)
         if not self.messages and self.call.response is not None:
             self.response_bytes = self.call.response.ByteSize()
-        if self._measure is not None:
-            self._measure.over(self)
+        if self._metrics is not None:
+            self._metrics.over(self)
+        if self.span is not None and self.span.context.sampled:
+            self.span.end(call_attributes(self), failed=self.code in _OURS)
+        if self._observation.log:
+            log_call(self)
 
     def _sent(self) -> None:
         now = time.perf_counter()
@@ -108,10 +154,10 @@ class ObservedCall:
         self.response_bytes += self.call.response.ByteSize()
         if self.messages == 1:
             self.first_message_s = now - self._began
-            if self._measure is not None:
-                self._measure.first_message.observe(self.first_message_s)
-        elif self._measure is not None:
-            self._measure.message_interval.observe(now - self._sent_at)
+            if self._metrics is not None:
+                self._metrics.first_message.observe(self.first_message_s)
+        elif self._metrics is not None:
+            self._metrics.message_interval.observe(now - self._sent_at)
         self._sent_at = now
 
     def _failed(self, error: BaseException) -> None:

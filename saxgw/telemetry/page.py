@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from saxgw.telemetry.metrics import Metrics
+
 METRICS_PATH: Final = "/metrics"
+"""Where they are."""
 
 
 class MetricsPage:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from saxgw.telemetry.metrics import Metrics
+from tests.telemetry.families import families
 
-PAGE = (Path(__file__).parent.parent.parent / "docs/observability.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/observability.md").read_text()
 
 
 def test_metrics_table() -> None:
     """The table has every metric with its type, labels and help, as /metrics has them."""
-    rows = []
-    for collector, names in Metrics("0").registry._collector_to_names.items():  # noqa: SLF001 - nothing public tells labels
-        [family] = collector.describe()  # type: ignore[attr-defined]  # all of ours can
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        assert name in names
-        labels = ", ".join(collector._labelnames)  # type: ignore[attr-defined]  # noqa: SLF001 - as above
-        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n")
-    table = "| metric | type | labels | |\n| --- | --- | --- | --- |\n" + "".join(rows)
+    table = "| metric | type | labels | |\n| --- | --- | --- | --- |\n" + "".join(
+        f"| `{name}` | {kind} | {', '.join(labels)} | {documentation} |\n"
+        for name, kind, labels, documentation in families()
+    )
     assert table in PAGE, f"put this into docs/observability.md:\n{table}"
+
+
+def test_links() -> None:
+    """Links to files of the repository lead somewhere."""
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", PAGE) if "://" not in target]
+    assert targets
+    assert all((ROOT / "docs" / target).exists() for target in targets)
