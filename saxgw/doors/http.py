@@ -17,10 +17,11 @@ from aiohttp import web
 from google.rpc import status_pb2
 
 from saxgw.compute import Compute
+from saxgw.doors.browsers import Browsers
 from saxgw.doors.http_server import REQUEST_ID, HttpServer
 from saxgw.doors.http_stream import HttpStream, unwritable
 from saxgw.doors.pages import METHODS as PAGE_METHODS
-from saxgw.rpc.call import Call
+from saxgw.rpc.call import Call, is_loopback
 from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
 from saxgw.rpc.endpoint import StreamEndpoint
 from saxgw.rpc.status import Code, RpcError, invalid_argument
@@ -67,6 +68,8 @@ that keep Python's lock, which grow with the number of objects in the body. What
 KEEPALIVE_S: Final = 15.0
 """After how long a silence an event stream shows that it is alive."""
 
+_NO_OTHER_PAGES: Final = Browsers()
+
 _LAST_EVENT_ID: Final = "Last-Event-ID"
 
 _FAILURES: Final = {
@@ -98,6 +101,7 @@ class HttpDoor(HttpServer):
         port: Port to listen on; 0 picks a free one.
         pages: What is served besides RPCs; None is nothing.
         tls: The context for HTTPS; None is plaintext.
+        browsers: Which web pages may call.
         max_request_bytes: Largest body.
         ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
         keepalive_s: Seconds of silence after which an event stream shows that it is alive.
@@ -114,6 +118,7 @@ class HttpDoor(HttpServer):
         *,
         pages: Pages | None = None,
         tls: ssl.SSLContext | None = None,
+        browsers: Browsers = _NO_OTHER_PAGES,
         max_request_bytes: int = 4 * 2**20,
         ignore_unknown_fields: bool = False,
         keepalive_s: float = KEEPALIVE_S,
@@ -125,6 +130,7 @@ class HttpDoor(HttpServer):
         )
         self._max_request_bytes = max_request_bytes
         self._pages = pages
+        self._browsers = browsers
         self._keepalive_s = keepalive_s
         # One thread: more of them would only take more of the interpreter from the event loop.
         self._large_bodies = Compute(1, "saxgw-large-bodies")
@@ -147,7 +153,7 @@ class HttpDoor(HttpServer):
             except RouteNotFound:
                 return self._other_path(request, path, query)
             except MethodNotAllowed as error:
-                return _other_method(request, path, error.allow)
+                return self._other_method(request, path, error.allow)
             pretty = match.pretty
             return await self._call(request, match)
         except InvalidMessage as error:
@@ -162,7 +168,7 @@ class HttpDoor(HttpServer):
         return error_response(HttpError(http_status, code, message))
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.StreamResponse:
-        _check_origin(request)
+        self._browsers.check(request.headers, lambda: is_loopback(_peer(request)))
         if not match.takes_raw_body:
             _check_content_type(request)
         endpoint = self._endpoints[match.route.method.full_name]
@@ -226,8 +232,22 @@ class HttpDoor(HttpServer):
         if self._pages is None or path not in self._pages:
             raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
         if request.method not in PAGE_METHODS:
-            return _other_method(request, path, PAGE_METHODS)
+            return self._other_method(request, path, PAGE_METHODS)
         return self._pages.respond(request, path, query)
+
+    def _other_method(self, request: web.BaseRequest, path: str, allow: Iterable[str]) -> web.Response:
+        """405 with Allow, or what OPTIONS asks for."""
+        methods = ", ".join(dict.fromkeys([*allow, "OPTIONS"]))
+        headers = {"Allow": methods}
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={**headers, **self._browsers.preflight(request, methods)})
+        message = f'"{path}" does not take {request.method}; it takes {methods}'
+        raise HttpError(405, Code.UNIMPLEMENTED, message, headers=headers)
+
+    def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        super().complete(request, response)
+        for name, value in self._browsers.headers(request).items():
+            response.headers.add(name, value)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if not request.body_exists:
@@ -252,21 +272,6 @@ class HttpDoor(HttpServer):
         return HttpError(
             413, Code.INVALID_ARGUMENT, f"the body is larger than {self._max_request_bytes} bytes, which is the limit"
         )
-
-
-def _other_method(request: web.BaseRequest, path: str, allow: Iterable[str]) -> web.Response:
-    """405 with Allow, or what OPTIONS asks for."""
-    headers = {"Allow": ", ".join(dict.fromkeys([*allow, "OPTIONS"]))}
-    if request.method == "OPTIONS":
-        return web.Response(status=204, headers=headers)
-    message = f'"{path}" does not take {request.method}; it takes {headers["Allow"]}'
-    raise HttpError(405, Code.UNIMPLEMENTED, message, headers=headers)
-
-
-def _check_origin(request: web.BaseRequest) -> None:
-    """Refuses other sites' web pages: loopback and private networks do not keep out what browsers there show."""
-    if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise RpcError(Code.PERMISSION_DENIED, "web pages of other sites may not call this gateway")
 
 
 def _check_content_type(request: web.BaseRequest) -> None:
