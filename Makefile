@@ -19,8 +19,8 @@ run: $(READY)  ## Start the gateway on a small cell of its own: HTTP on 8888, gR
 test: $(READY) tests/node/node_modules  ## Run all tests, several at a time. PYTEST="-n 0 -k name -x" passes options on.
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST)
 
-soak: $(READY)  ## Break a cell at random under load, with another seed each time. SECONDS=300 SEED=1 say how.
-	SAXGW_SOAK_SECONDS=$(or $(SECONDS),300) SAXGW_SOAK_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/python -m pytest tests/test_soak.py
+soak: $(READY)  ## Break a cell at random under load, with another seed each time. STEPS=500 SEED=1 say how.
+	SAXGW_SOAK_STEPS=$(or $(STEPS),500) SAXGW_SOAK_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/python -m pytest tests/test_soak.py
 
 lint: $(READY)  ## Check style and types.
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ A gateway in a process of its own stands before three model servers of a dev cel
 and need 100 ms for each. Requests come at 1, 2 and 5 times what that makes, evenly, whether or not others are answered.
 Goodput is what is answered within a second per second of load. Once the gateway keeps to what model servers take, and
 once it does not (`--min-in-flight` without bound, no line to speak of), as a client does that only tries again.
+`--gateways N` spreads the load over several, none of which knows of the others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import re
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +41,9 @@ _CAPACITY: Final = _SERVERS * _SLOTS / _SERVICE_S
 _IN_TIME_S: Final = 1.0
 """What is answered later is of no use to anybody, as in an application that people wait for."""
 
-_WITH: Final = ("--max-queue=120",)
+_LINE: Final = 120
+"""How many requests may wait, in all gateways together: half a second's."""
+
 _WITHOUT: Final = ("--min-in-flight=100000", "--max-in-flight=100000", "--max-queue=100000")
 
 
@@ -114,22 +117,30 @@ async def _one(session: aiohttp.ClientSession, seen: _Seen) -> None:
         seen.good_s.append(took_s)
 
 
-async def _load(address: str, per_second: float, seconds: float) -> _Seen:
+async def _load(addresses: Sequence[str], per_second: float, seconds: float) -> _Seen:
     seen = _Seen()
-    async with aiohttp.ClientSession(
-        f"http://{address}", connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
-    ) as session:
+    async with AsyncExitStack() as stack:
+        sessions = [
+            await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    f"http://{address}",
+                    connector=aiohttp.TCPConnector(limit=0),
+                    timeout=aiohttp.ClientTimeout(total=30),
+                )
+            )
+            for address in addresses
+        ]
         tasks = []
         began = time.perf_counter()
         for number in range(int(per_second * seconds)):
             await asyncio.sleep(max(0, began + number / per_second - time.perf_counter()))
-            tasks.append(asyncio.create_task(_one(session, seen)))
+            tasks.append(asyncio.create_task(_one(sessions[number % len(sessions)], seen)))
         await asyncio.gather(*tasks)
     return seen
 
 
-async def _main(seconds: float) -> None:
-    click.echo(f"capacity: {_CAPACITY:.0f} requests/s, {os.cpu_count()} cores\n")
+async def _main(seconds: float, gateways: int) -> None:
+    click.echo(f"capacity: {_CAPACITY:.0f} requests/s, {gateways} gateways, {os.cpu_count()} cores\n")
     click.echo(row("load", "line", "goodput/s", "of 1 x", "p99 ms of good ones", "refused %", "late %", "failed %"))
     click.echo(row("---", "---", "---:", "---:", "---:", "---:", "---:", "---:"))
     async with DevCell(model_servers=_SERVERS, models={_PATH: _Slow}) as cell:
@@ -137,12 +148,15 @@ async def _main(seconds: float) -> None:
             overrides = {"BATCH_SIZE": str(_SLOTS), "MAX_LIVE_BATCHES": "1"}
             await sax.publish(_MODEL, _PATH, "None", _SERVERS, overrides)
             await sax.wait_for_ready(_MODEL, _SERVERS)
-        for name, options in (("yes", _WITH), ("no", _WITHOUT)):
+        for name, options in (("yes", (f"--max-queue={_LINE // gateways}",)), ("no", _WITHOUT)):
             first = 0.0
             for times in (1, 2, 5):
-                async with _gateway(cell.root, *options) as address:
-                    await _load(address, _CAPACITY / 2, 2)  # so that limits are known
-                    seen = await _load(address, _CAPACITY * times, seconds)
+                async with AsyncExitStack() as stack:
+                    addresses = [
+                        await stack.enter_async_context(_gateway(cell.root, *options)) for _ in range(gateways)
+                    ]
+                    await _load(addresses, _CAPACITY / 2, 2)  # so that limits are known
+                    seen = await _load(addresses, _CAPACITY * times, seconds)
                 sent = int(_CAPACITY * times * seconds)
                 goodput = len(seen.good_s) / seconds
                 first = first or goodput
@@ -155,9 +169,10 @@ async def _main(seconds: float) -> None:
 
 @click.command()
 @click.option("--seconds", default=6.0, show_default=True, help="How long each load lasts.")
-def main(seconds: float) -> None:
+@click.option("--gateways", default=1, show_default=True, type=click.IntRange(min=1), help="How many share the load.")
+def main(seconds: float, gateways: int) -> None:
     """Measure goodput at 1, 2 and 5 times the capacity of a cell, with and without the gateway's line."""
-    asyncio.run(_main(seconds))
+    asyncio.run(_main(seconds, gateways))
 
 
 if __name__ == "__main__":

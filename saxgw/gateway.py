@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from saxgw import __version__, sax
 from saxgw.access.gate import Access, access
 from saxgw.doors.admin import AdminServer
+from saxgw.doors.browsers import Browsers
 from saxgw.doors.grpc import GrpcDoor
 from saxgw.doors.health import HealthPages
 from saxgw.doors.http import HttpDoor
@@ -125,6 +126,12 @@ def _tls(settings: Settings) -> Tls:
     return Tls(Path(settings.tls_certificate), Path(settings.tls_key), client_ca)
 
 
+def _browsers(settings: Settings) -> Browsers:
+    # Keys, tokens and certificates are not at hand for a page that has its own name lead here.
+    guarded = settings.authenticates or settings.tls_certificate
+    return Browsers(frozenset(settings.cors_origin), None if guarded else frozenset(settings.allowed_host))
+
+
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of the HTTP door, as plain dicts."""
     packed = resources.files("saxgw") / "descriptors.binpb"
@@ -186,6 +193,7 @@ class Gateway:
                     settings.http_port,
                     tls=None if tls is None else tls.context,
                     pages=[HealthPages(self._health), OwnPages(openapi)],
+                    browsers=_browsers(settings),
                     limits=HttpLimits(
                         max_body_bytes=settings.max_request_bytes,
                         max_header_bytes=settings.max_header_bytes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
@@ -21,6 +22,10 @@ LOG_FORMATS: Final = ("auto", "json", "text")
 
 SAX_CLIENTS: Final = ("native", "official")
 """Saxgw's own client, and Google's Python module `sax`."""
+
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?!.*:(?:80|443)$)[^/A-Z\s@]+")
+"""As browsers write it: in lower case, without a default port or a slash at the end."""
 
 
 class InvalidSetting(ValueError):
@@ -187,6 +192,15 @@ class Settings:
         (), "Pattern for the checkpoint of what may be published, such as gs://bucket/** or None; may be repeated."
     )
 
+    cors_origin: tuple[str, ...] = _setting(
+        (), "Origin of web pages that may call, such as https://app.example, or * with keys or tokens; may be repeated."
+    )
+
+    allowed_host: tuple[str, ...] = _setting(
+        (),
+        "Without keys, tokens and TLS: name by which this machine may call, beside localhost; may be repeated.",
+    )
+
     tls_certificate: str = _setting(
         "", "File of the certificate that both doors show, with those between it and its authority, in PEM."
     )
@@ -244,7 +258,8 @@ class Settings:
                 f"{flag('max_in_flight')} must be at least {flag('min_in_flight')}, which is {self.min_in_flight}, "
                 f"got {self.max_in_flight}"
             )
-        self._check_access()
+        self._check_tokens()
+        self._check_doors()
         for name, choices in (("log_level", LOG_LEVELS), ("log_format", LOG_FORMATS), ("sax_client", SAX_CLIENTS)):
             if (value := getattr(self, name)) not in choices:
                 raise InvalidSetting(f"{flag(name)} must be one of {', '.join(choices)}, got {value}")
@@ -254,7 +269,7 @@ class Settings:
         """Whether callers have to say who they are."""
         return bool(self.api_keys or self.jwt_jwks)
 
-    def _check_access(self) -> None:
+    def _check_tokens(self) -> None:
         if self.jwt_jwks:
             if not (self.jwt_issuer and self.jwt_audience):
                 raise InvalidSetting(
@@ -267,6 +282,13 @@ class Settings:
                 raise InvalidSetting(f'{flag("jwt_jwks")} needs PyJWT: pip install "saxgw[jwt]"')
         elif self.jwt_issuer or self.jwt_audience:
             raise InvalidSetting(f"{flag('jwt_issuer')} and {flag('jwt_audience')} need {flag('jwt_jwks')}")
+
+    def _check_doors(self) -> None:
+        for origin in self.cors_origin:
+            if origin == "*" and not self.authenticates:
+                raise InvalidSetting(f"{flag('cors_origin')}=* needs {flag('api_keys')} or {flag('jwt_jwks')}")
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise InvalidSetting(f"{flag('cors_origin')} must be such as https://app.example:8080, got {origin}")
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise InvalidSetting(f"{flag('tls_certificate')} and {flag('tls_key')} go together")
         if self.tls_client_ca and not self.tls_certificate:

@@ -1,232 +1,212 @@
 """A cell that breaks behind the gateway, under a steady load through both doors: what callers notice of it.
 
 The numbers that are asserted do not depend on speed: while one replica is well no request is lost, however others die,
-freeze, refuse or lie; nothing is published twice; and afterwards there is no task more than before.
+freeze, refuse or lie; nothing is published twice; and afterwards nothing is left of it, be it a task, a thread, a
+channel or an object.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from itertools import cycle
+from typing import get_args
 
-import grpc
+import aiohttp
 import pytest
 
-from saxgw.devcell import DevCell
-from saxgw.gateway import Gateway
+from saxgw.devcell.layout import Spoilt
 from tests.callers import Caller, CallError, active_replicas
-from tests.conftest import DOORS, connected, definition, settings
-from tests.devcell.harness import QUICK, until
+from tests.conftest import DOORS, definition
+from tests.devcell.harness import undebugged
+from tests.faulty_cell import (
+    ADMIN_FAULTS,
+    CELL,
+    MODEL,
+    REQUEST,
+    SERVER_FAULTS,
+    SERVERS,
+    FaultyCell,
+    Load,
+    cell_behind,
+    footprint_at_rest,
+    frozen,
+    steady_load,
+)
+from tests.footprint import back_to, system_threads
+from tests.held_model import HELD, HeldModel
 
-MODEL = "/sax/test/lm"
-REQUEST = {"model": MODEL, "query": "Alice", "extra_inputs": {"per_example_max_decode_steps": 1}}
-SERVERS = 3
-WORKERS = 12
+OTHER = "/sax/test/other"
 
 doors = pytest.mark.parametrize("door", DOORS[:2])
+NEVER_LOADED_AGAIN = ("dies", "claims the model")
+"""After these Google's admin believes that a model server has the model still (Sax protocol §4.8)."""
+
+KINDS = ["dev cell", "as Google's"]
+both_kinds = pytest.mark.parametrize("google", [False, True], ids=KINDS)
 
 
-class Load:
-    """Callers who ask again as soon as they are answered."""
-
-    def __init__(self, call: Caller) -> None:
-        self.answered = 0
-        self.errors: Counter[str] = Counter()
-        self._call = call
-        self._tasks = [asyncio.ensure_future(self._work(method)) for method in ("Generate", "GenerateStream")]
-        self._tasks += [asyncio.ensure_future(self._work("Generate")) for _ in range(WORKERS - 2)]
-        self._stopping = False
-
-    async def progress(self, answers: int = 3 * WORKERS) -> None:
-        """Waits until so many more are answered."""
-        wanted = self.answered + answers
-        await until(lambda: self.answered >= wanted)
-
-    async def stop(self) -> None:
-        """Lets all that runs come to its end."""
-        self._stopping = True
-        await asyncio.wait_for(asyncio.gather(*self._tasks), 30)
-
-    async def _work(self, method: str) -> None:
-        await asyncio.sleep(0)
-        while not self._stopping:
-            try:
-                await self._call(method, REQUEST)
-                self.answered += 1
-            except CallError as error:
-                self.errors[f"{error.code} {error.reason}"] += 1
+def faults(all_faults: Iterable[str], *different: str) -> pytest.MarkDecorator:
+    """All faults of a dev cell, and those of Google's that it makes something else of."""
+    cases = [(False, fault) for fault in all_faults] + [(True, fault) for fault in different]
+    return pytest.mark.parametrize(("google", "fault"), cases, ids=[f"{fault}-{KINDS[kind]}" for kind, fault in cases])
 
 
-@asynccontextmanager
-async def cell_behind(door: str, **changed: Any) -> AsyncIterator[tuple[DevCell, Caller]]:
-    """A cell of three model servers that can misbehave, and a caller of a gateway before it."""
-    async with (
-        DevCell(model_servers=SERVERS, faults=True, timing=QUICK) as cell,
-        Gateway(settings(cell.root, **changed)) as gateway,
-        connected(gateway, door) as call,
-    ):
-        await call("Publish", definition(MODEL, model_path="saxgw.devcell.NgramLm", replicas=SERVERS))
-        await active_replicas(call, MODEL, SERVERS)
-        try:
-            yield cell, call
-        finally:
-            cell.admin.faults.clear()
-            for server in cell.model_servers:
-                server.faults.clear()
+@faults(SERVER_FAULTS, "dies", "moves", "claims the model")
+async def test_one_model_server_is_well(google: bool, fault: str) -> None:  # noqa: FBT001 - a parameter
+    """Callers notice nothing of what is wrong with all others; a stream alone may break off in its middle."""
+    async with cell_behind(google=google) as cell, steady_load(cell) as load, AsyncExitStack() as broken:
+        for server in cell.others:
+            await broken.enter_async_context(SERVER_FAULTS[fault](server))
+            await load.progress()
+        await broken.aclose()
+        if not (google and fault in NEVER_LOADED_AGAIN):
+            await active_replicas(cell.callers["grpc"], MODEL, SERVERS)
 
 
-Strike = Callable[[DevCell, Load], Awaitable[None]]
+@faults(ADMIN_FAULTS, "dies", "moves", "is misplaced", "sees ghosts")
+async def test_the_admin_is_not_well(google: bool, fault: str) -> None:  # noqa: FBT001 - a parameter
+    """Who generates does not notice; afterwards the admin is asked again, wherever it is."""
+    async with cell_behind(google=google) as cell:
+        async with steady_load(cell) as load, ADMIN_FAULTS[fault](cell):
+            await load.progress()
+        for call in cell.callers.values():
+            assert (await call("ListAll", CELL))["models"] == [MODEL]
 
 
-async def one_dies_and_comes_back(cell: DevCell, load: Load) -> None:
-    server = cell.model_servers[0]
-    await server.faults.kill()
-    await load.progress()
-    await server.start()
-    await load.progress()
-
-
-async def one_moves(cell: DevCell, load: Load) -> None:
-    await cell.model_servers[0].faults.restart(port=0)
-    await load.progress()
-
-
-async def all_but_one_die(cell: DevCell, load: Load) -> None:
-    for server in cell.model_servers[1:]:
-        await server.faults.kill()
-        await load.progress()
-
-
-async def connections_break(cell: DevCell, load: Load) -> None:
-    for server in cell.model_servers[1:]:
-        server.faults.reset()
-        await load.progress()
-
-
-async def two_refuse(cell: DevCell, load: Load) -> None:
-    for server in cell.model_servers[1:]:
-        server.faults.refuse(grpc.StatusCode.UNAVAILABLE, "going away")
-    await load.progress()
-
-
-async def two_lie(cell: DevCell, load: Load) -> None:
-    for server in cell.model_servers[1:]:
-        server.faults.refuse(grpc.StatusCode.NOT_FOUND, f"{MODEL} is still loading or already unloaded.")
-    await load.progress()
-
-
-async def two_are_full(cell: DevCell, load: Load) -> None:
-    for server in cell.model_servers[1:]:
-        server.faults.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many requests: lm.generate 4")
-    await load.progress()
-
-
-async def one_freezes(cell: DevCell, load: Load) -> None:
+@both_kinds
+async def test_a_model_server_freezes(google: bool) -> None:  # noqa: FBT001 - a parameter
     """What it has taken waits for it; nothing else does."""
-    server = cell.model_servers[0]
-    server.faults.freeze()
-    await load.progress(WORKERS)
-    server.faults.thaw()
-    await load.progress()
-
-
-async def the_admin_dies(cell: DevCell, load: Load) -> None:
-    await cell.admin.faults.kill()
-    await load.progress()
-    await cell.admin.start()
-    await load.progress()
-
-
-async def the_admin_moves(cell: DevCell, load: Load) -> None:
-    await cell.admin.faults.restart(port=0)
-    await load.progress()
-
-
-async def the_admin_freezes(cell: DevCell, load: Load) -> None:
-    cell.admin.faults.freeze()
-    await load.progress()
-    cell.admin.faults.thaw()
-    await load.progress()
-
-
-STRIKES: list[Strike] = [
-    one_dies_and_comes_back,
-    one_moves,
-    all_but_one_die,
-    two_refuse,
-    two_lie,
-    two_are_full,
-    one_freezes,
-    the_admin_dies,
-    the_admin_moves,
-    the_admin_freezes,
-]
-
-
-@doors
-@pytest.mark.parametrize("strike", STRIKES, ids=lambda strike: strike.__name__.replace("_", " "))
-async def test_no_request_is_lost(door: str, strike: Strike) -> None:
-    """While one replica is well, callers notice nothing; a stream alone may break off in its middle."""
-    async with cell_behind(door) as (cell, call):
-        load = Load(call)
+    async with cell_behind(google=google) as cell, steady_load(cell) as load, frozen(cell.servers[0]):
         await load.progress()
-        tasks = len(asyncio.all_tasks())
-        await strike(cell, load)
+
+
+async def test_the_address_of_the_admin_is_spoilt() -> None:
+    """Those who need the admin are told so, in whatever way it is; who asks when it is written anew is answered."""
+    async with cell_behind() as cell:
+        load = Load(cell.callers)
+        await load.progress()
+        await cell.admin.faults.kill()
+        asking = [asyncio.ensure_future(call("ListAll", CELL)) for call in cell.callers.values()]
+        for how in cycle(get_args(Spoilt)):
+            with cell.admin.faults.spoil_location(how):
+                await load.progress(1)
+            if all(each.done() for each in asking):
+                break
+        for each in asking:
+            with pytest.raises(CallError) as caught:
+                await each
+            assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "ADMIN_UNAVAILABLE")
+        cell.admin.faults.spoil_location("truncated")
+        asking = [asyncio.ensure_future(call("ListAll", CELL)) for call in cell.callers.values()]
+        await load.progress(1)
+        await cell.admin.start(port=0)
+        assert [(await each)["models"] for each in asking] == [[MODEL]] * 2
         await load.stop()
-        assert set(load.errors) <= {"UNAVAILABLE STREAM_BROKEN"}, load.errors
-        await until(lambda: len(asyncio.all_tasks()) <= tasks)
+        assert not load.errors
 
 
-@doors
-async def test_all_replicas_die(door: str) -> None:
-    """Callers are told that in time, with the numbers; when one comes back, all goes on within two seconds."""
-    async with cell_behind(door, replica_wait=0.5) as (cell, call):
-        for server in cell.model_servers:
+async def test_all_replicas_die() -> None:
+    """Callers are told that in time, with the numbers; when one comes back, all goes on."""
+    async with cell_behind(replica_wait=0.5) as cell:
+        for server in cell.servers:
             await server.faults.kill()
-        with pytest.raises(CallError, match="replicas asked for: 3, ready: 0") as caught:
-            await call("Generate", REQUEST)
-        assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "REPLICAS_UNAVAILABLE")
-        await cell.model_servers[0].start()
-
-        async def answered() -> bool:
-            try:
-                return bool(await call("Generate", REQUEST))
-            except CallError:
-                return False
-
-        await until(answered)
+        for call in cell.callers.values():
+            with pytest.raises(CallError, match="replicas asked for: 3, ready: 0") as caught:
+                await call("Generate", REQUEST)
+            assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "REPLICAS_UNAVAILABLE")
+        await cell.servers[0].start()
+        load = Load(cell.callers)
+        await load.progress()
+        await load.stop()
+        assert load.errors.keys() <= {"UNAVAILABLE REPLICAS_UNAVAILABLE"}
 
 
+@both_kinds
 @doors
 @pytest.mark.parametrize("rpc", ["Publish", "Update", "Unpublish"])
-async def test_an_answer_of_the_admin_is_lost(door: str, rpc: str) -> None:
+async def test_an_answer_of_the_admin_is_lost(google: bool, door: str, rpc: str) -> None:  # noqa: FBT001 - a parameter
     """The write was carried out, is told to be, and was made once."""
-    other = "/sax/test/other"
-    async with cell_behind(door) as (cell, call):
+    async with cell_behind(google=google) as cell:
+        call = cell.callers[door]
         if rpc != "Publish":
-            await call("Publish", definition(other))
+            await call("Publish", definition(OTHER))
+        written = cell.admin.faults.slow(0, rpc)
         cell.admin.faults.drop_answers(rpc, calls=1)
-        await call(rpc, {"model": other} if rpc == "Unpublish" else definition(other, replicas=2))
-        models = (await call("ListAll", {"sax_cell": "/sax/test"}))["models"]
-        assert (other in models) == (rpc != "Unpublish")
+        await call(rpc, {"model": OTHER} if rpc == "Unpublish" else definition(OTHER, replicas=2))
+        models = (await call("ListAll", CELL))["models"]
+        assert (OTHER in models) == (rpc != "Unpublish")
         if rpc != "Unpublish":
-            assert (await call("ListCell", {"model": other}))["max_replicas"] == 2
+            assert (await call("ListCell", {"model": OTHER}))["max_replicas"] == 2
+        assert written.strikes == 1
+
+
+@pytest.mark.parametrize(
+    ("queue", "allowed"),
+    [(1000, frozenset[str]()), (2, frozenset({"RESOURCE_EXHAUSTED MODEL_SERVERS_BUSY"}))],
+    ids=["all may wait", "two may wait"],
+)
+async def test_more_requests_than_slots(queue: int, allowed: frozenset[str]) -> None:
+    """Model servers with real queues refuse some; callers are only told of it when as many wait as may."""
+    published = {"overrides": {"BATCH_SIZE": "1", "MAX_LIVE_BATCHES": "1"}}
+    async with cell_behind(published=published, max_queue=queue) as cell, AsyncExitStack() as slow:
+        async with steady_load(cell, allowed=allowed) as load:
+            for server in cell.servers:
+                slow.enter_context(server.faults.work(seconds=0.01, at_a_time=1))
+            await load.progress()
+        assert load.errors.keys() == allowed
+
+
+@doors
+async def test_no_slot_is_lost_by_the_deadlines_of_callers(door: str) -> None:
+    """The gateway keeps them to itself: they pass there, and not in the queue of a model server."""
+    held = HeldModel()
+    async with cell_behind(models=held.classes, published={"model_path": HELD, "replicas": 1}) as cell:
+        call = cell.callers[door]
+        leaks = [server.faults.work(at_a_time=1, leaks=True) for server in cell.servers]
+        request = {"model": MODEL, "query": "x"}
+        running = asyncio.ensure_future(call("Generate", request))
+        await held.until(lambda: held.running == 1)
+        waiting = [asyncio.ensure_future(call("Generate", request, timeout_s=0.3)) for _ in range(4)]
+        for each in waiting:
+            with pytest.raises(CallError) as caught:
+                await each
+            assert caught.value.code == "DEADLINE_EXCEEDED"
+        held.open()
+        assert (await running)["results"]
+        assert [leak.strikes for leak in leaks] == [0, 0, 0]
 
 
 @doors
 async def test_frozen_cell(door: str) -> None:
-    """A thousand calls hang behind a frozen cell, and who asks for something else is answered."""
-    async with cell_behind(door, min_in_flight=1000, max_in_flight=1000) as (cell, call):
-        for server in cell.model_servers:
+    """A thousand calls hang behind a frozen cell; it takes no threads, and who asks for something else is answered."""
+    async with cell_behind(min_in_flight=1000, max_in_flight=1000) as cell:
+        call, before = cell.callers[door], await footprint_at_rest(cell)
+        for server in cell.servers:
             server.faults.freeze()
         await cell.admin.faults.kill()
-        hanging = [asyncio.ensure_future(call("Generate", REQUEST)) for _ in range(1000)]
+        with undebugged():
+            await _hang(cell, call)
+        for server in cell.servers:
+            server.faults.thaw()
+        await cell.admin.start()
+        await back_to(before)
+
+
+async def _hang(cell: FaultyCell, call: Caller) -> None:
+    threads = system_threads()
+    hanging = [asyncio.ensure_future(call("Generate", REQUEST)) for _ in range(1000)]
+    async with aiohttp.ClientSession(f"http://{cell.gateway.http_address}") as http:
+        async with http.get("/") as response:
+            assert response.status == 200
         with pytest.raises(CallError) as caught:
-            await call("ListAll", {"sax_cell": "/sax/test"})
+            await call("ListAll", CELL)
         assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "ADMIN_UNAVAILABLE")
-        for each in hanging:
-            each.cancel()
-        await asyncio.gather(*hanging, return_exceptions=True)
+        async with http.get("/") as response:
+            assert response.status == 200
+    assert not any(each.done() for each in hanging)
+    assert system_threads() <= threads + 64, "a thousand calls need no thousand threads"
+    for each in hanging:
+        each.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)

@@ -15,6 +15,7 @@ import pytest
 from saxgw import __version__
 from saxgw.devcell import DevCell
 from saxgw.settings import Settings, environment_variable
+from tests.docs import code_blocks
 from tests.kubernetes import (
     MANIFESTS,
     ROOT,
@@ -189,6 +190,25 @@ def test_there_is_time_to_leave(base: Resources) -> None:
     given = environment(base)
     needed_s = float(given["SAXGW_SHUTDOWN_DELAY"]) + float(given["SAXGW_DRAIN_TIMEOUT"])
     assert pod_of(base)["terminationGracePeriodSeconds"] >= needed_s + 2
+
+
+@pytest.mark.parametrize("number", range(2), ids=["sidecar", "service"])
+def test_documented(number: int, tmp_path: Path) -> None:
+    """What docs/deployment.md has operators write makes valid and restricted resources, with all that it changes."""
+    overlay = code_blocks((ROOT / "docs" / "deployment.md").read_text(), "yaml")[number]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(overlay)
+    shutil.copy(MANIFESTS / "example" / "application.yaml", mine)
+    shutil.copytree(MANIFESTS, tmp_path / "saxgw" / "deploy" / "kubernetes")
+    resources = render(mine)
+    check(resources)
+    assert violations(pod_of(resources)) == []
+    assert environment(resources)["SAX_ROOT"] == "gs://my-bucket/sax-root"
+    assert saxgw_of(resources)["image"] == f"images.example/saxgw:{__version__}"
+    if number:
+        assert {each["metadata"]["namespace"] for each in resources} == {"sax"}
+        assert only(resources, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 10
 
 
 def test_the_sidecar_starts_first(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from yarl import URL
 
 import saxgw
+from saxgw.access.scopes import scope_of
 from saxgw.gateway import SERVICE, openapi
 from saxgw.transcoding import Transcoder
 from tests.conftest import definition
@@ -72,6 +73,16 @@ def test_everything_is_described() -> None:
     for name, schema in DOCUMENT["components"]["schemas"].items():
         for member, inner in schema["properties"].items():
             assert inner.get("description") or name == "Error", (name, member)
+
+
+def test_security() -> None:
+    """Every operation tells the scope that a key or a token needs, where one is needed; pages need none."""
+    for (_, path), found in operations().items():
+        if found["tags"] == ["SaxService"]:
+            method = SERVICE.methods_by_name[found["operationId"].split("_")[1]]
+            assert found["security"] == [{"bearer": [scope_of(method)]}, {}], path
+        else:
+            assert "security" not in found
 
 
 def test_errors() -> None:

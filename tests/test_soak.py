@@ -1,7 +1,8 @@
 """A cell that breaks in ways drawn at random, under load, and what must hold all the same.
 
-`make soak` goes on for longer, with another seed each time. A failure names its seed, which draws the same faults in
-the same order: `make soak SEED=123 SECONDS=60`.
+Everything that is done is drawn from a seed before anything begins, and lasts for so many answers, not for a time. So a
+failure, which names its seed, is replayed by `make soak SEED=123 STEPS=20`. `make soak` alone goes on for longer, with
+another seed each time.
 """
 
 from __future__ import annotations
@@ -9,164 +10,139 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, nullcontext
+from typing import NamedTuple, Self
 
-import grpc
-import pytest
-
-from saxgw.devcell import DevCell, ModelServer
-from tests.callers import Caller, CallError
+from tests.callers import CallError, active_replicas
 from tests.conftest import DOORS, definition
 from tests.devcell.harness import until
-from tests.test_faults import SERVERS, Load, cell_behind
+from tests.faulty_cell import (
+    ADMIN_FAULTS,
+    CELL,
+    MODEL,
+    SERVER_FAULTS,
+    SERVERS,
+    WORKERS,
+    FaultyCell,
+    Load,
+    cell_behind,
+    frozen,
+    steady_load,
+)
 
-SECONDS = float(os.environ.get("SAXGW_SOAK_SECONDS", "20"))
-SEED = int(os.environ.get("SAXGW_SOAK_SEED", "1"))
+STEPS = int(os.environ.get("SAXGW_SOAK_STEPS", "20"))
+SEED = os.environ.get("SAXGW_SOAK_SEED", "1")
+
+OTHER = "/sax/test/other"
 
 LOST = {"UNAVAILABLE ADMIN_UNAVAILABLE", "DEADLINE_EXCEEDED None"}
 """What callers may be told of the admin while it is away."""
 
 
-class Breaker:
-    """Breaks a cell at random and mends it again, but for its first model server."""
+class Step(NamedTuple):
+    """What is wrong at the same time, for how long, and what is written meanwhile."""
 
-    def __init__(self, cell: DevCell, drawn: random.Random) -> None:
-        self.done: list[str] = []
-        self._cell = cell
-        self._drawn = drawn
-        self._kinds: list[Callable[[ModelServer], Awaitable[None]]] = [
-            self._kill,
-            self._move,
-            self._freeze,
-            self._reset,
-            self._refuse,
-            self._lie,
-            self._fill,
-            self._slow,
-        ]
+    frozen: int | None
+    """A model server that stands still; one at the most, because what it has taken waits for it."""
 
-    async def step(self) -> None:
-        """Breaks something, for as long as it takes callers to notice, and mends it."""
-        if self._drawn.random() < 0.3:
-            await self._drawn.choice([self._kill_admin, self._move_admin, self._spoil_location])()
-        else:
-            server = self._drawn.choice(self._cell.model_servers[1:])
-            await self._drawn.choice(self._kinds)(server)
+    servers: dict[int, str]
+    """What is wrong with others; nothing ever is with the first."""
 
-    async def _pause(self, what: str) -> None:
-        self.done.append(what)
-        await asyncio.sleep(self._drawn.uniform(0.02, 0.4))  # how long it lasts is drawn too; nothing is waited for
+    admin: str | None
+    answers: int
+    """How many callers are answered until all is mended."""
 
-    async def _kill(self, server: ModelServer) -> None:
-        await server.faults.kill()
-        await self._pause("kill")
-        await server.start()
+    door: str
+    """Where OTHER is published, or unpublished if it is."""
 
-    async def _move(self, server: ModelServer) -> None:
-        await server.faults.restart(port=0)
-        await self._pause("move")
+    answer_lost: bool
+    """Whether the admin's answer to that is."""
 
-    async def _freeze(self, server: ModelServer) -> None:
-        server.faults.freeze()
-        await self._pause("freeze")
-        server.faults.thaw()
-
-    async def _reset(self, server: ModelServer) -> None:
-        server.faults.reset()
-        await self._pause("reset")
-
-    async def _refuse(self, server: ModelServer) -> None:
-        fault = server.faults.refuse(grpc.StatusCode.UNAVAILABLE, "going away")
-        await self._pause("refuse")
-        fault.end()
-
-    async def _lie(self, server: ModelServer) -> None:
-        fault = server.faults.refuse(grpc.StatusCode.NOT_FOUND, "still loading or already unloaded")
-        await self._pause("lie")
-        fault.end()
-
-    async def _fill(self, server: ModelServer) -> None:
-        fault = server.faults.overload()
-        await self._pause("fill")
-        fault.end()
-
-    async def _slow(self, server: ModelServer) -> None:
-        fault = server.faults.slow(0.05)
-        await self._pause("slow")
-        fault.end()
-
-    async def _kill_admin(self) -> None:
-        await self._cell.admin.faults.kill()
-        await self._pause("kill admin")
-        await self._cell.admin.start()
-
-    async def _move_admin(self) -> None:
-        await self._cell.admin.faults.restart(port=0)
-        await self._pause("move admin")
-
-    async def _spoil_location(self) -> None:
-        fault = self._cell.admin.faults.spoil_location(self._drawn.choice(["truncated", "empty", "garbage", "missing"]))
-        await self._pause("spoil location")
-        fault.end()
+    @classmethod
+    def draw(cls, drawn: random.Random) -> Self:
+        """Draws one."""
+        stuck = drawn.choice([None, None, *range(1, SERVERS)])
+        return cls(
+            frozen=stuck,
+            servers={
+                server: drawn.choice(list(SERVER_FAULTS))
+                for server in range(1, SERVERS)
+                if server != stuck and drawn.random() < 0.7
+            },
+            admin=drawn.choice([None, None, *ADMIN_FAULTS]),
+            answers=drawn.randint(1, 3 * WORKERS),
+            door=drawn.choice(DOORS[:2]),
+            answer_lost=drawn.random() < 0.5,
+        )
 
 
 class Writer:
-    """Publishes and unpublishes a model of its own, and believes what it is told."""
+    """Publishes and unpublishes a model, and believes what it is told."""
 
-    def __init__(self, call: Caller, cell: DevCell) -> None:
-        self.surprises: list[str] = []
-        self._call = call
+    def __init__(self, cell: FaultyCell) -> None:
         self._cell = cell
-        self._stopping = False
-        self._task = asyncio.ensure_future(self._work())
+        self._published = False
+        self._in_doubt = False
 
-    async def stop(self) -> None:
-        self._stopping = True
-        await asyncio.wait_for(self._task, 30)
-
-    async def _work(self) -> None:
-        model, published = "/sax/test/writer", False
-        while not self._stopping:
-            rpc = "Unpublish" if published else "Publish"
-            if asyncio.get_running_loop().time() % 2 < 1:
-                self._cell.admin.faults.drop_answers(rpc, calls=1)
+    async def write(self, step: Step) -> None:
+        """Writes once; fails if it is told what cannot be."""
+        rpc = "Unpublish" if self._published else "Publish"
+        request = {"model": OTHER} if self._published else definition(OTHER, replicas=0)
+        faults = self._cell.admin.faults
+        with faults.drop_answers(rpc, calls=1) if step.answer_lost else nullcontext():
             try:
-                await self._call(rpc, {"model": model} if published else definition(model, replicas=0))
+                await self._cell.callers[step.door](rpc, request)
             except CallError as error:
                 if f"{error.code} {error.reason}" not in LOST:
-                    self.surprises.append(f"{rpc}: {error}")
-                    return
-                await until(self._told)
-                published = model in self._models
+                    raise
+                self._in_doubt = True
             else:
-                published = not published
+                self._published = not self._published
 
-    async def _told(self) -> bool:
-        """Whether the cell says what is published, which it does not while its admin is away."""
-        try:
-            self._models = (await self._call("ListAll", {"sax_cell": "/sax/test"}))["models"]
-        except CallError:
-            return False
-        return True
+    async def look(self) -> None:
+        """Sees for itself what it was not told, once the cell is well; and checks that it was told the truth."""
+        models: list[str] = []
+
+        async def told() -> bool:
+            try:
+                models[:] = (await self._cell.callers[DOORS[0]]("ListAll", CELL))["models"]
+            except CallError:
+                return False
+            return True
+
+        await until(told)
+        if self._in_doubt:
+            self._published, self._in_doubt = OTHER in models, False
+        assert (OTHER in models) == self._published
+        assert MODEL in models
 
 
-@pytest.mark.parametrize("door", DOORS[:2])
-async def test_soak(door: str) -> None:
+async def _take(step: Step, cell: FaultyCell, load: Load, writer: Writer) -> None:
+    async with asyncio.TaskGroup() as together, AsyncExitStack() as broken:
+        together.create_task(writer.write(step))
+        if step.frozen is not None:
+            await broken.enter_async_context(frozen(cell.servers[step.frozen]))
+        for server, fault in step.servers.items():
+            await broken.enter_async_context(SERVER_FAULTS[fault](cell.servers[server]))
+        if step.admin is not None:
+            await broken.enter_async_context(ADMIN_FAULTS[step.admin](cell))
+        await load.progress(step.answers)
+    await writer.look()
+
+
+async def test_soak() -> None:
     """No request is lost while a replica is well, writes are what they are told to be, and nothing is left behind."""
-    drawn = random.Random(f"{SEED} {door}")  # noqa: S311 - no secret
-    async with cell_behind(door) as (cell, call):
-        load, writer = Load(call), Writer(call, cell)
-        breaker = Breaker(cell, drawn)
-        await load.progress()
-        tasks = len(asyncio.all_tasks())
-        end = asyncio.get_running_loop().time() + SECONDS / 2
-        while asyncio.get_running_loop().time() < end:
-            await breaker.step()
-        await writer.stop()
-        await load.progress()
-        await load.stop()
-        told = f"seed {SEED}, after {', '.join(breaker.done)}"
-        assert set(load.errors) <= {"UNAVAILABLE STREAM_BROKEN"}, f"{load.errors}; {told}"
-        assert writer.surprises == [], told
-        assert len(cell.model_servers) == SERVERS
-        await until(lambda: len(asyncio.all_tasks()) <= tasks)
+    drawn = random.Random(SEED)  # noqa: S311 - no secret
+    steps = [Step.draw(drawn) for _ in range(STEPS)]
+    taken: list[Step] = []
+    try:
+        async with cell_behind() as cell:
+            async with steady_load(cell) as load:
+                writer = Writer(cell)
+                for step in steps:
+                    taken.append(step)
+                    await _take(step, cell, load, writer)
+            await active_replicas(cell.callers[DOORS[0]], MODEL, SERVERS)
+    except BaseException as error:
+        error.add_note("\n".join([f"seed {SEED}, steps {len(taken)}", *map(str, taken)]))
+        raise

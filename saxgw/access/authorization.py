@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from saxgw.access.scopes import ADMIN, resource_fields, scope_of
+from saxgw.rpc.call import is_loopback
 from saxgw.rpc.status import Code, RpcError, error_info
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def admin_from_this_machine(method: MethodDescriptor) -> Scope | None:
     allowed = _Allowed()
 
     def enter(call: Call) -> _Allowed:
-        if not _is_loopback(call.peer) or not _FORWARDED.isdisjoint(map(str.lower, call.headers)):
+        if not is_loopback(call.peer) or not _FORWARDED.isdisjoint(map(str.lower, call.headers)):
             raise _denied(
                 "ANONYMOUS_ADMIN",
                 f"this gateway authenticates nobody, so {method.name} is taken from its own machine alone; set up API "
@@ -55,16 +54,6 @@ def admin_from_this_machine(method: MethodDescriptor) -> Scope | None:
         return allowed
 
     return enter
-
-
-@lru_cache(maxsize=1024)
-def _is_loopback(peer: str) -> bool:
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 class _Allowed:

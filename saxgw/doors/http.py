@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from saxgw.compute import Compute
+from saxgw.doors.browsers import Browsers
 from saxgw.doors.http_errors import (
     COMPRESSIONS,
     JSON,
@@ -29,7 +30,7 @@ from saxgw.doors.http_errors import (
 from saxgw.doors.http_server import IS_CALL, REQUEST_ID, HttpLimits, HttpServer
 from saxgw.doors.http_stream import HttpStream, unwritable
 from saxgw.doors.pages import respond_with_page
-from saxgw.rpc.call import Call
+from saxgw.rpc.call import Call, is_loopback
 from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
 from saxgw.rpc.endpoint import StreamEndpoint
 from saxgw.rpc.status import Code, RpcError, invalid_argument
@@ -72,6 +73,8 @@ that keep Python's lock, which grow with the number of objects in the body. What
 KEEPALIVE_S: Final = 15.0
 """After how long a silence an event stream shows that it is alive."""
 
+_NO_OTHER_PAGES: Final = Browsers()
+
 _LAST_EVENT_ID: Final = "Last-Event-ID"
 
 
@@ -91,6 +94,7 @@ class HttpDoor(HttpServer):
         port: Port to listen on; 0 picks a free one.
         tls: The context for HTTPS; None is plaintext.
         pages: What is served besides RPCs.
+        browsers: Which web pages may call.
         limits: What callers may ask of it.
         max_json_depth: How many levels of arrays and objects a body may have.
         ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
@@ -109,6 +113,7 @@ class HttpDoor(HttpServer):
         *,
         tls: ssl.SSLContext | None = None,
         pages: Iterable[Pages] = (),
+        browsers: Browsers = _NO_OTHER_PAGES,
         limits: HttpLimits = _LIMITS,
         max_json_depth: int = 100,
         ignore_unknown_fields: bool = False,
@@ -123,6 +128,7 @@ class HttpDoor(HttpServer):
             max_depth=max_json_depth,
         )
         self._pages = tuple(pages)
+        self._browsers = browsers
         self._keepalive_s = keepalive_s
         # One thread: more of them would only take more of the interpreter from the event loop.
         self._large_bodies = Compute(1, "saxgw-large-bodies")
@@ -159,7 +165,7 @@ class HttpDoor(HttpServer):
         return failure_response(http_status)
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.StreamResponse:
-        _check_origin(request)
+        self._browsers.check(request.headers, lambda: is_loopback(_peer(request)))
         _check_content_encoding(request)
         if not match.takes_raw_body:
             _check_content_type(request)
@@ -221,6 +227,13 @@ class HttpDoor(HttpServer):
             return match.encode(response)
         return self._large_bodies.run(partial(match.encode, response))
 
+    def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        super().complete(request, response)
+        if request.method == "OPTIONS" and "Allow" in response.headers:
+            response.headers.update(self._browsers.preflight(request, response.headers["Allow"]))
+        for name, value in self._browsers.headers(request).items():
+            response.headers.add(name, value)
+
     async def _body(self, request: web.BaseRequest) -> bytes:
         if not request.body_exists:
             return b""
@@ -246,12 +259,6 @@ class HttpDoor(HttpServer):
             Code.INVALID_ARGUMENT,
             f"the body is larger than {self.limits.max_body_bytes} bytes, which is the limit",
         )
-
-
-def _check_origin(request: web.BaseRequest) -> None:
-    """Refuses other sites' web pages: loopback and private networks do not keep out what browsers there show."""
-    if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise RpcError(Code.PERMISSION_DENIED, "web pages of other sites may not call this gateway")
 
 
 def _check_content_encoding(request: web.BaseRequest) -> None:

@@ -168,15 +168,16 @@ class HttpServer(ABC):
         request[REQUEST_ID] = request_id(request.headers.get(REQUEST_ID_HEADER))
         response = await self.respond(request)
         if not response.prepared:
-            self._complete(request, response)
+            self.complete(request, response)
         return response
 
     async def begin(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Sends the head of a response whose body is written bit by bit."""
-        self._complete(request, response)
+        self.complete(request, response)
         await response.prepare(request)
 
-    def _complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+    def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Gives an answer the headers that all have."""
         response.headers["Server"] = SERVER
         response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
         if self._draining:

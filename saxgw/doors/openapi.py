@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from saxgw.access.scopes import scope_of
 from saxgw.doors.health import HEALTH_PATH, LIVE_PATH, READY_PATH
 from saxgw.doors.pages import DOCS_PATH, DOCUMENT_PATH, GREETING
 from saxgw.rpc.status import Code
-from saxgw.transcoding.openapi import Failure, Failures, document, responses
+from saxgw.transcoding.openapi import Failure, Failures, Security, document, responses
 from saxgw.transcoding.route import read_routes
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ _MEANINGS: Final[Mapping[Code, str]] = {
     Code.DEADLINE_EXCEEDED: "the deadline has passed",
     Code.NOT_FOUND: "there is nothing of that name",
     Code.ALREADY_EXISTS: "there is something of that name already",
-    Code.PERMISSION_DENIED: "the caller may not do this",
+    Code.PERMISSION_DENIED: "the caller may not do this, or not with this model",
     Code.RESOURCE_EXHAUSTED: "the gateway, or a server behind it, has as many calls as it takes",
     Code.FAILED_PRECONDITION: "things are not in the state that this needs",
     Code.ABORTED: "another call came between",
@@ -68,11 +69,26 @@ _MEANINGS: Final[Mapping[Code, str]] = {
     Code.INTERNAL: "the gateway failed unexpectedly; its log tells more",
     Code.UNAVAILABLE: "a server behind the gateway is not there, or not ready",
     Code.DATA_LOSS: "data was lost",
-    Code.UNAUTHENTICATED: "the caller did not say who it is",
+    Code.UNAUTHENTICATED: "there is no key or token, or none that is valid now",
 }
 
 _PASSING: Final = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
 """What may be over soon, so that answers may have Retry-After."""
+
+_CHALLENGE: Final = {
+    "WWW-Authenticate": {"description": "How to say who calls.", "schema": {"const": "Bearer"}},
+}
+
+_SECURITY: Final = Security(
+    schemes={
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, or a token (JWT), where the gateway asks who calls.",
+        }
+    },
+    of_method=lambda method: [{"bearer": [scope_of(method)]}, {}],
+)
 
 _PARAMETERS: Final = {
     "X-Request-Timeout": {
@@ -93,7 +109,7 @@ _PARAMETERS: Final = {
 def describe(
     methods: Iterable[MethodDescriptor], *, title: str, version: str, description: str, files: FileDescriptorSet
 ) -> dict[str, Any]:
-    """The OpenAPI document of a door that serves these methods.
+    """The OpenAPI document of a door that serves these methods, each of which says a scope.
 
     `files` has their .proto files with comments, `description` is Markdown.
     """
@@ -105,6 +121,7 @@ def describe(
         files=files,
         failures=_FAILURES,
         parameters=_PARAMETERS,
+        security=_SECURITY,
     )
     described["tags"].append({"name": _TAG, "description": "What the HTTP door answers by itself."})
     described["paths"].update(_own_paths())
@@ -115,7 +132,8 @@ def _failure(code: Code, meaning: str = "", *, http_status: int | None = None) -
     status = http_status or code.http_status
     meaning = meaning or _MEANINGS[code]
     body = {"error": {"code": status, "status": code.name, "message": meaning, "details": []}}
-    return Failure(status, f"`{code.name}`: {meaning}.", body, _RETRY_AFTER if code in _PASSING else {})
+    headers = _RETRY_AFTER if code in _PASSING else _CHALLENGE if code is Code.UNAUTHENTICATED else {}
+    return Failure(status, f"`{code.name}`: {meaning}.", body, headers)
 
 
 _MALFORMED: Final = _failure(Code.INVALID_ARGUMENT)

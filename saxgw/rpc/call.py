@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import secrets
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -29,6 +31,17 @@ def request_id(proposed: str | None) -> str:
     if proposed is not None and _SANE_REQUEST_ID.fullmatch(proposed):
         return proposed
     return secrets.token_hex(8)
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(peer: str) -> bool:
+    """Whether an IP address is one of this machine's own; an empty one is not."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 @dataclass(eq=False)

@@ -12,6 +12,8 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf.descriptor import MethodDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from saxgw.access.key_file import KeyFile
 from saxgw.access.keys import ApiKey
@@ -216,6 +218,18 @@ async def test_pages_are_open(secured: Secured, path: str) -> None:
         session.get(path) as response,
     ):
         assert response.status == 200
+
+
+async def test_health_and_reflection_are_open(secured: Secured) -> None:
+    """Probes and tools that ask what can be called need no key over gRPC."""
+    async with grpc.aio.insecure_channel(secured.gateway.grpc_address) as channel:
+        probe: Any = health_pb2_grpc.HealthStub(channel)
+        health = await probe.Check(health_pb2.HealthCheckRequest())
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # its types know no aio
+        async for answer in stub.ServerReflectionInfo(iter([asked])):
+            assert SERVICE.full_name in [service.name for service in answer.list_services_response.service]
 
 
 @pytest_asyncio.fixture

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import grpc
 import pytest
@@ -18,6 +15,7 @@ from saxgw.sax.wire.admin_pb2 import ListRequest, PublishRequest, UnpublishReque
 from saxgw.sax.wire.lm_pb2 import GenerateRequest, GenerateResponse, ScoreRequest
 from saxgw.sax.wire.lm_pb2_grpc import LMServiceStub
 from tests.devcell.harness import QUICK, TIMEOUT_S, Gate, admin_at, gated, lm_at, model, modelet_at, refusal, until
+from tests.footprint import sockets
 from tests.held_model import HELD, HeldModel
 
 ALICE = "/sax/test/alice"
@@ -55,15 +53,6 @@ async def scores(address: str) -> bool:
                 raise
             return False
     return True
-
-
-def sockets() -> int:
-    """Counts the sockets that this process has open."""
-    count = 0
-    for descriptor in os.listdir("/dev/fd"):  # noqa: PTH208 (numbers, not paths)
-        with suppress(OSError):
-            count += stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode)
-    return count
 
 
 def port_of(address: str) -> int:

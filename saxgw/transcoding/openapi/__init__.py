@@ -8,10 +8,11 @@ is taken in a few things: second names of fields (lowerCamelCase), null for memb
 in integers that are written as strings, and JSON bodies of routes whose rule has no body. They are wider where JSON
 Schema has no words: the range of a number in a string, the days of a month, what is inside of an Any.
 
-How a server fails, and what it takes beside the fields of requests, is for the server to say (`Failures`).
+How a server fails, what it takes beside the fields of requests and what callers must show is for the server to say
+(`Failures`, `Security`).
 """
 
-from saxgw.transcoding.openapi.document import document
+from saxgw.transcoding.openapi.document import Security, document
 from saxgw.transcoding.openapi.failures import Failure, Failures, responses
 
-__all__ = ["Failure", "Failures", "document", "responses"]
+__all__ = ["Failure", "Failures", "Security", "document", "responses"]

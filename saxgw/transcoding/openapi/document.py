@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -19,7 +20,7 @@ from saxgw.transcoding.route import read_event_streams
 from saxgw.transcoding.router import ANY_METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from google.protobuf.descriptor import MethodDescriptor
 
@@ -55,6 +56,17 @@ _EVENTS = (
 _NOT_SHOWN = "Not among the parameters, as a query has no form for them, or as they are inside of themselves:"
 
 
+@dataclass(frozen=True)
+class Security:
+    """What callers must show."""
+
+    schemes: Mapping[str, Mapping[str, Any]]
+    """Security Scheme objects by name."""
+
+    of_method: Callable[[MethodDescriptor], Sequence[Mapping[str, Sequence[str]]]]
+    """Tells the Security Requirement objects of a method, of which one will do; an empty one is for nothing at all."""
+
+
 def document(  # noqa: PLR0913 - by name only
     routes: Iterable[Route],
     *,
@@ -64,6 +76,7 @@ def document(  # noqa: PLR0913 - by name only
     files: FileDescriptorSet | None = None,
     failures: Failures | None = None,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    security: Security | None = None,
 ) -> dict[str, Any]:
     """The OpenAPI 3.1 document of routes, as plain dicts; the same for the same arguments, down to the order.
 
@@ -77,11 +90,12 @@ def document(  # noqa: PLR0913 - by name only
         files: The .proto files of the routes, made with source info: where comments come from.
         failures: How operations fail. None leaves failures out.
         parameters: Parameter objects that every operation has beside its own, by names for components.
+        security: What callers must show. None leaves it out.
 
     Raises InvalidRule for an example in a .proto file that does not fit its field.
     """
     routes = list(routes)
-    making = _Making(files or FileDescriptorSet(), failures, dict(parameters or {}), routes)
+    making = _Making(files or FileDescriptorSet(), failures, dict(parameters or {}), routes, security)
     paths = making.paths(routes)
     services = {route.method.containing_service.name: route.method.containing_service for route in routes}
     tags = [{"name": name, "description": making.comments.of(of.full_name)} for name, of in services.items()]
@@ -89,6 +103,7 @@ def document(  # noqa: PLR0913 - by name only
         "schemas": making.schemas.components(),
         "responses": dict(sorted(making.responses.items())),
         "parameters": making.parameters,
+        "securitySchemes": dict(security.schemes) if security else {},
     }
     made = {
         "openapi": VERSION,
@@ -114,6 +129,7 @@ class _Making:
         failures: Failures | None,
         parameters: dict[str, Mapping[str, Any]],
         routes: Sequence[Route],
+        security: Security | None,
     ) -> None:
         codec = Codec(pool=routes[0].method.input_type.file.pool) if routes else Codec()
         examples = Examples(codec)
@@ -123,6 +139,7 @@ class _Making:
         self.responses: dict[str, dict[str, Any]] = {}
         self.left_out: list[Route] = []
         self._failures = failures
+        self._security = security
         self._bodies = Bodies(self.schemas, self.comments, examples, codec)
         self._fields = Parameters(self.schemas, self.comments, examples)
         self._event_streams = {
@@ -190,6 +207,7 @@ class _Making:
                 },
                 **self._failures_of(method),
             },
+            "security": self._security.of_method(method) if self._security else None,
         }
         return {key: value for key, value in operation.items() if value}
 
