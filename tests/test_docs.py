@@ -80,8 +80,8 @@ def test_settings_table() -> None:
     assert table in README, f"put this into README.md:\n{table}"
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))), ids=lambda page: page.name)
 def test_links(page: Path) -> None:
     """Links to files of the repository lead somewhere."""
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (ROOT / target).exists(), target
+        assert (page.parent / target).exists(), target
