@@ -134,11 +134,12 @@ class Gateway:
     Leaving makes it not ready, goes on for `settings.shutdown_delay` seconds, and drains: no new calls are taken,
     running ones have `settings.drain_timeout` seconds to finish, and are then ended with UNAVAILABLE. Entering
     raises OSError if an address cannot be bound, and saxgw.sax.official.ModuleMissing if there is no official client
-    where that is set; it leaves nothing running then.
+    where that is set; it leaves nothing running then. With `reuse_port` other processes may listen on the same ports.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, reuse_port: bool = False) -> None:
         self._settings = settings
+        self._reuse_port = reuse_port
         self._running = Running()
         self._stack = AsyncExitStack()
         self._admin: AdminServer | None = None
@@ -159,6 +160,7 @@ class Gateway:
                     table,
                     settings.host,
                     settings.http_port,
+                    reuse_port=self._reuse_port,
                     pages=[HealthPages(self._health), OwnPages(openapi)],
                     limits=HttpLimits(
                         max_body_bytes=settings.max_request_bytes,
@@ -177,6 +179,7 @@ class Gateway:
                     table,
                     settings.host,
                     settings.grpc_port,
+                    reuse_port=self._reuse_port,
                     health=self._health,
                     max_request_bytes=settings.max_request_bytes,
                     max_metadata_bytes=settings.max_header_bytes,

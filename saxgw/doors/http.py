@@ -88,6 +88,7 @@ class HttpDoor(HttpServer):
         endpoints: What is served.
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
+        reuse_port: Whether other processes may listen there as well, if all say so.
         pages: What is served besides RPCs.
         limits: What callers may ask of it.
         max_json_depth: How many levels of arrays and objects a body may have.
@@ -105,6 +106,7 @@ class HttpDoor(HttpServer):
         host: str,
         port: int,
         *,
+        reuse_port: bool = False,
         pages: Iterable[Pages] = (),
         limits: HttpLimits = _LIMITS,
         max_json_depth: int = 100,
@@ -112,7 +114,7 @@ class HttpDoor(HttpServer):
         keepalive_s: float = KEEPALIVE_S,
         count: Callable[[int], object] | None = None,
     ) -> None:
-        super().__init__(host, port, limits, count=count)
+        super().__init__(host, port, limits, reuse_port=reuse_port, count=count)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
         self._transcoder = Transcoder(
             (endpoint.method for endpoint in self._endpoints.values()),

@@ -73,16 +73,24 @@ class HttpLimits:
 class HttpServer(ABC):
     """Serves HTTP on one address; subclasses say what to answer.
 
-    `count` is told the status of each answer to what is no call.
+    `count` is told the status of each answer to what is no call. With `reuse_port` other processes may listen there as
+    well, if all say so.
     """
 
     name = "the HTTP door"
     """What people are told that it is."""
 
     def __init__(
-        self, host: str, port: int, limits: HttpLimits, *, count: Callable[[int], object] | None = None
+        self,
+        host: str,
+        port: int,
+        limits: HttpLimits,
+        *,
+        reuse_port: bool = False,
+        count: Callable[[int], object] | None = None,
     ) -> None:
         self._host = host
+        self._reuse_port = reuse_port
         self._count = count
         self.limits = limits
         self._draining = False
@@ -107,7 +115,7 @@ class HttpServer(ABC):
         self._protocols = _Protocols(self)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
-                self._protocols, self._host, self.port, backlog=_BACKLOG
+                self._protocols, self._host, self.port, backlog=_BACKLOG, reuse_port=self._reuse_port
             )
         except (OSError, UnicodeError) as error:  # a UnicodeError is a host name that cannot be one
             known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno
