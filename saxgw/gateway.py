@@ -221,7 +221,12 @@ class Gateway:
         assert settings.admin_port is not None  # noqa: S101 - for the type checker: only then is there anything to tell
         page = await stack.enter_async_context(MetricsPage(metrics))
         self._admin = await stack.enter_async_context(
-            AdminServer([page, HealthPages(self._health)], settings.admin_host or settings.host, settings.admin_port)
+            AdminServer(
+                [page, HealthPages(self._health)],
+                settings.admin_host or settings.host,
+                settings.admin_port,
+                reuse_port=self._reuse_port,
+            )
         )
 
 
