@@ -20,6 +20,8 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 LOG_FORMATS: Final = ("auto", "json", "text")
 
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
 SAX_CLIENTS: Final = ("native", "official")
 """Saxgw's own client, and Google's Python module `sax`."""
 
@@ -162,6 +164,13 @@ class Settings:
         "Ignore unknown JSON fields and query parameters instead of refusing them.",
     )
 
+    workers: int = _setting(
+        1,
+        "How many processes serve, all on the same ports; 0 for as many as there are CPUs to use. Limits such as "
+        "--max-calls hold for each.",
+        low=0,
+    )
+
     # Access: who may call, and what (docs/security.md).
 
     api_keys: str = _setting(
@@ -268,6 +277,19 @@ class Settings:
     def authenticates(self) -> bool:
         """Whether callers have to say who they are."""
         return bool(self.api_keys or self.jwt_jwks)
+
+    @property
+    def warning(self) -> str | None:
+        """What whoever starts the gateway should know about who may call it."""
+        asked = self.authenticates or (self.tls_client_ca and not self.allow_anonymous_admin)
+        if asked or (self.host in _LOOPBACK and not self.allow_anonymous_admin):
+            return None
+        admin = (
+            "generate, publish and unpublish"
+            if self.allow_anonymous_admin
+            else "generate, and whoever is on this machine publish and unpublish"
+        )
+        return f"nobody is asked who they are: whoever reaches {self.host} may {admin}; see --api-keys and --jwt-jwks"
 
     def _check_tokens(self) -> None:
         if self.jwt_jwks:
