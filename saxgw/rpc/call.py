@@ -6,7 +6,7 @@ import ipaddress
 import re
 import secrets
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -78,7 +78,12 @@ class Call:
     when_sent: Callable[[], object] | None = None
     """Is called after each message of a stream, once that was sent."""
 
-    @cached_property
+    _peer: str | None = field(default=None, init=False, repr=False)
+
+    @property
     def peer(self) -> str:
         """IP address that the call comes from, that of a proxy if there is one; empty if it is not known."""
-        return self.find_peer()
+        # Not a cached_property, which has a lock before Python 3.12.
+        if self._peer is None:
+            self._peer = self.find_peer()
+        return self._peer

@@ -7,7 +7,7 @@ therefore true of a call whichever door it came through, and whether its answer 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -100,8 +100,8 @@ def make_endpoints(
             raise TypeError(f"{type(servicer).__name__} has no {_snake_case(method.name)}() for {method.full_name}")
         checks = tuple(filter(None, [inspector(method) for inspector in looking]))
         handler: Any = (_streaming if method.server_streaming else _unary)(own, checks)
-        for scope in filter(None, [interceptor(method) for interceptor in reversed(outermost_first)]):
-            handler = _scoped(scope, handler)
+        scopes = [scope for interceptor in outermost_first if (scope := interceptor(method)) is not None]
+        handler = _within(scopes, handler)
         make = StreamEndpoint if method.server_streaming else UnaryEndpoint
         endpoints.append(make(method, GetMessageClass(method.input_type), GetMessageClass(method.output_type), handler))
     return tuple(endpoints)
@@ -141,7 +141,21 @@ def _streaming(
     return push
 
 
-def _scoped(scope: Scope, handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _within(scopes: Sequence[Scope], handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Puts scopes around a handler, outermost first.
+
+    One coroutine has four of them where it can: each coroutine within another costs a call a third of a microsecond,
+    and that again whenever it goes on after waiting.
+    """
+    while len(scopes) >= 4:  # noqa: PLR2004 - as above
+        *scopes, first, second, third, fourth = scopes
+        handler = _in_four(first, second, third, fourth, handler)
+    for scope in reversed(scopes):
+        handler = _in_one(scope, handler)
+    return handler
+
+
+def _in_one(scope: Scope, handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def call_in_scope(call: Call, *rest: Any) -> Any:  # noqa: ANN401 - as the handler
         with scope(call) as pending:
             if pending is not None:
@@ -149,6 +163,27 @@ def _scoped(scope: Scope, handler: Callable[..., Awaitable[Any]]) -> Callable[..
             return await handler(call, *rest)
 
     return call_in_scope
+
+
+def _in_four(
+    first: Scope, second: Scope, third: Scope, fourth: Scope, handler: Callable[..., Awaitable[Any]]
+) -> Callable[..., Awaitable[Any]]:
+    async def call_in_scopes(call: Call, *rest: Any) -> Any:  # noqa: ANN401 - as the handler
+        with first(call) as wait_1:
+            if wait_1 is not None:
+                await wait_1
+            with second(call) as wait_2:
+                if wait_2 is not None:
+                    await wait_2
+                with third(call) as wait_3:
+                    if wait_3 is not None:
+                        await wait_3
+                    with fourth(call) as wait_4:
+                        if wait_4 is not None:
+                            await wait_4
+                        return await handler(call, *rest)
+
+    return call_in_scopes
 
 
 def _snake_case(name: str) -> str:

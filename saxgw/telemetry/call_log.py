@@ -26,7 +26,7 @@ class CallLine(logging.LogRecord):
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         # Not by LogRecord's own, which finds out threads, processes and tasks.
-        self.__dict__.update(_COMMON)
+        self.__dict__ = _COMMON.copy()
         self.created = time.time()
         self.msecs = self.created % 1 * 1000
         self.fields = fields
@@ -77,7 +77,7 @@ def _fields(observed: ObservedCall) -> dict[str, Any]:
     if observed.first_message_s is not None:
         fields["first_message_s"] = round(observed.first_message_s, 6)
         fields["messages"] = observed.messages
-    context = read_trace_context(call.headers) if observed.span is None else observed.span.context
+    context = observed.context or read_trace_context(call.headers)
     if context is not None:
         fields["trace_id"] = context.trace_id
     return fields

@@ -20,11 +20,14 @@ import orjson
 from saxgw.telemetry.call_log import CallLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import TextIO
 
 _MOST_LINES: Final = 10_000
 """How many lines wait to be written at the most."""
+
+_ATOMIC_BYTES: Final = 4096
+"""How much of what is written to a pipe stays together (Linux's PIPE_BUF). Several workers may share one."""
 
 _GATHER_S: Final = 0.02
 """How long lines are gathered before they are written together."""
@@ -123,8 +126,8 @@ class BackgroundHandler(logging.Handler):
             self._dropped_before += dropped
             message = f"{dropped} log lines were dropped: they are not read fast enough"
             lines.append(self.format(logging.LogRecord("saxgw.log", logging.WARNING, "", 0, message, None, None)))
-        if lines:
-            self._stream.write("\n".join(lines) + "\n")
+        for whole_lines in _at_once(lines):
+            self._stream.write(whole_lines)
             self._stream.flush()
 
 
@@ -145,6 +148,20 @@ def logging_to_stderr(level: str, form: str) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+def _at_once(lines: Iterable[str]) -> Iterator[str]:
+    """Lines that go out by one system call, in which lines of other processes on the same pipe do not get."""
+    together: list[str] = []
+    size = 0
+    for line in lines:
+        size += len(line.encode(errors="replace")) + 1
+        if size > _ATOMIC_BYTES and together:
+            yield "\n".join([*together, ""])
+            together, size = [], len(line) + 1
+        together.append(line)
+    if together:
+        yield "\n".join([*together, ""])
 
 
 def _printable(text: str) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from saxgw.rpc.call import Call
     from saxgw.rpc.endpoint import Interceptor, Scope
     from saxgw.telemetry.metrics import MethodMetrics, Metrics
+    from saxgw.telemetry.trace_context import TraceContext
     from saxgw.telemetry.traces import Span, Traces
 
 _OURS: Final = frozenset(
@@ -77,6 +78,7 @@ class ObservedCall:
         "_token",
         "call",
         "code",
+        "context",
         "duration_s",
         "first_message_s",
         "messages",
@@ -92,8 +94,10 @@ class ObservedCall:
         self._metrics = observation.metrics(call.door)
         self.method: Final = observation.method
         self.call: Final = call
-        self.span: Span | None = None
+        self.context: TraceContext | None = None
         """Its place in a trace, once it has begun; None if there are no traces."""
+        self.span: Span | None = None
+        """Its span, if it is sampled."""
         self.code = Code.OK
         """How the call ended."""
         self.reason = ""
@@ -128,7 +132,7 @@ class ObservedCall:
         if self._metrics is not None:
             self._metrics.in_flight.inc()
         if observation.traces is not None:
-            self.span = observation.traces.begin(observation.rpc, call)
+            self.context, self.span = observation.traces.begin(observation.rpc, call)
         self._began = self._sent_at = time.perf_counter()
 
     def __exit__(
@@ -142,7 +146,7 @@ class ObservedCall:
             self.response_bytes = self.call.response.ByteSize()
         if self._metrics is not None:
             self._metrics.over(self)
-        if self.span is not None and self.span.context.sampled:
+        if self.span is not None:
             self.span.end(call_attributes(self), failed=self.code in _OURS)
         if self._observation.log:
             log_call(self)

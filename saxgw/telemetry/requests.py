@@ -53,10 +53,10 @@ class RequestObserver:
         metrics = None if self._metrics is None else self._metrics.of_model(model)
         if metrics is not None and attempt > 1:
             metrics.retries.inc()
-        if call is None or call.span is None:
+        if call is None or call.context is None:
             return _Sending(metrics, None)
-        if not call.span.context.sampled:
-            return _Sending(metrics, call.span.context.headers)
+        if call.span is None:
+            return _Sending(metrics, call.context.headers)
         return _TracedSending(metrics, call.span.request(_rpc(method)), model, address, attempt)
 
     def replicas(self, model: str, known: int, well: int) -> None:

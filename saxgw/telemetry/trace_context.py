@@ -49,5 +49,5 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext | None:
     if version == "ff" or (version == "00" and rest) or trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
     state = headers.get(TRACESTATE, "")
-    sane = len(state) <= _LONGEST_STATE and state.isascii() and state.isprintable()
+    sane = not state or (len(state) <= _LONGEST_STATE and state.isascii() and state.isprintable())
     return TraceContext(trace_id, span_id, bool(int(flags, 16) & _SAMPLED), state if sane else "")

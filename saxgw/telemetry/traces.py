@@ -65,20 +65,25 @@ class Traces:
         self._exporter = OTLPSpanExporter(endpoint)
         self._processor = BatchSpanProcessor(self._exporter)
 
-    def begin(self, name: str, call: Call) -> Span:
-        """Begins the span of a call, in its caller's trace if it has one."""
+    def begin(self, name: str, call: Call) -> tuple[TraceContext, Span | None]:
+        """Begins a call, in its caller's trace if it has one: tells its place in the trace, and its span if sampled.
+
+        One that is not sampled is no span, so its caller's place is told to those who do a part of it.
+        """
         parent = read_trace_context(call.headers)
-        if parent is None:
-            trace_id, state = _random_hex(128), ""
+        trace_id, state = (_random_hex(128), "") if parent is None else (parent.trace_id, parent.state)
+        if parent is not None and self._heeds_callers:
+            sampled = parent.sampled
         else:
-            trace_id, _, sampled, state = parent
-        if parent is None or not self._heeds_callers:
-            decision = self._sampler.should_sample(None, int(trace_id, 16), name, SpanKind.SERVER).decision
+            decision = self._sampler.should_sample(None, int(trace_id, 16), name).decision
             sampled = decision is Decision.RECORD_AND_SAMPLE
-        return Span(self, name, SpanKind.SERVER, TraceContext(trace_id, _random_hex(64), sampled, state), parent)
+        if not sampled:
+            return TraceContext(trace_id, _random_hex(64) if parent is None else parent.span_id, False, state), None  # noqa: FBT003 - `sampled`
+        context = TraceContext(trace_id, _random_hex(64), True, state)  # noqa: FBT003 - `sampled`
+        return context, Span(self, name, SpanKind.SERVER, context, parent)
 
     def end(self, span: Span, attributes: Mapping[str, str | int | float], *, failed: bool) -> None:
-        """Ends a sampled span."""
+        """Ends a span."""
         is_remote = span.kind is SpanKind.SERVER
         self._processor.on_end(
             ReadableSpan(
@@ -105,7 +110,7 @@ class Traces:
 
 
 class Span:
-    """Something that is done within a trace: begun when it is made, over when it is ended."""
+    """Something that is done within a trace that is sampled: begun when it is made, over when it is ended."""
 
     __slots__ = ("_traces", "began_ns", "context", "kind", "name", "parent")
 
@@ -130,8 +135,7 @@ class Span:
 
     def end(self, attributes: Mapping[str, str | int | float], *, failed: bool = False) -> None:
         """Ends it, with all that there is to tell of it; nothing of what was asked or answered."""
-        if self.context.sampled:
-            self._traces.end(self, attributes, failed=failed)
+        self._traces.end(self, attributes, failed=failed)
 
     def _part(self, name: str, kind: SpanKind) -> Span:
         own = self.context

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,8 @@ import grpc
 import orjson
 import pytest
 
+from saxgw.access.key_file import KeyFile
+from saxgw.access.keys import ApiKey
 from saxgw.devcell import DevCell
 from saxgw.telemetry.log import BackgroundHandler, JsonFormatter, TextFormatter
 from tests.callers import CallError, GrpcCaller
@@ -79,6 +82,26 @@ async def test_lines_of_calls(cell: DevCell, published: str) -> None:
     assert PROMPT not in as_they_are
     assert len(completion) > 3
     assert completion not in as_they_are
+
+
+async def test_keys(cell: DevCell, tmp_path: Path) -> None:
+    """A line says whose key it was, and never the key; nor does it say one that was refused."""
+    key, known = ApiKey.new("the-app", ["read"])
+    wrong, _ = ApiKey.new("other", ["read"])
+    file = tmp_path / "keys"
+    KeyFile(file).add(known)
+    async with running("serve", f"--api-keys={file}", environment={"SAX_ROOT": cell.root}) as gateway:
+        async with aiohttp.ClientSession(f"http://{gateway.http_address}") as http:
+            for credential, status in ((key, 200), (wrong, 401)):
+                headers = {"Authorization": f"Bearer {credential}"}
+                async with http.get("/listall?sax_cell=/sax/test", headers=headers) as response:
+                    assert response.status == status
+        lines, as_they_are = await lines_of(gateway)
+    good, bad = of_calls(lines, "ListAll")
+    assert (good["identity"], good["code"]) == ("the-app", "OK")
+    assert (bad.get("identity"), bad["code"]) == (None, "UNAUTHENTICATED")
+    assert key not in as_they_are
+    assert wrong not in as_they_are
 
 
 @pytest.mark.parametrize(("option", "lines"), [("--log-calls", 1), ("--no-log-calls", 0), ("--log-level=warning", 0)])
@@ -148,6 +171,31 @@ def test_slow_stream() -> None:
         stream.go_on.set()
     messages = [orjson.loads(line)["message"] for line in stream.getvalue().splitlines()]
     assert messages == ["first", *map(str, range(10)), "5 log lines were dropped: they are not read fast enough"]
+
+
+class Counting(io.StringIO):
+    """A stream that keeps what each write was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.writes.append(text)
+        return super().write(text)
+
+
+def test_whole_lines() -> None:
+    """Lines are written in parts that a pipe keeps together, and never torn unless one is longer than that."""
+    stream = Counting()
+    texts = ["é" * length for length in (10, 1500, 1500, 1500, 5000, 10, 100)]
+    with logger(BackgroundHandler(stream)) as log:
+        for text in texts:
+            log.warning(text)
+    written = "".join(stream.writes)
+    assert [orjson.loads(line)["message"] for line in written.splitlines()] == texts
+    assert all(write.endswith("\n") for write in stream.writes)
+    assert all(len(write.encode()) <= 4096 or write.count("\n") == 1 for write in stream.writes)
 
 
 def test_closed_stream() -> None:

@@ -144,9 +144,7 @@ async def test_unsampled(scripted: ScriptedCell, server: ScriptedModelServer, co
     server.always["Generate"] = hold = _Look()
     await traced(scripted, collector, "http", {"traceparent": f"00-{TRACE}-{PARENT}-00"})
     assert collector.spans == []
-    assert hold.seen["traceparent"].startswith(f"00-{TRACE}-")
-    assert hold.seen["traceparent"].endswith("-00")
-    assert PARENT not in hold.seen["traceparent"]
+    assert hold.seen["traceparent"] == f"00-{TRACE}-{PARENT}-00"
 
 
 class _Look(Hold):
@@ -166,14 +164,22 @@ async def test_sampler(
     scripted: ScriptedCell, server: ScriptedModelServer, collector: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OTEL_TRACES_SAMPLER and OTEL_SERVICE_NAME are heeded."""
+    server.always["Generate"] = look = _Look()
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "my-gateway")
     await traced(scripted, collector, "http", {})
     assert collector.spans == []
+    assert look.seen["traceparent"].endswith("-00"), "the model server is told that it is not sampled"
     scripted.admin.serve(server.address)
     await traced(scripted, collector, "http", {"traceparent": f"00-{TRACE}-{PARENT}-01"})
     assert len(collector.named(GENERATE)) == 1
     assert collector.resource["service.name"] == "my-gateway"
+    collector.spans.clear()
+    scripted.admin.serve(server.address)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    await traced(scripted, collector, "http", {"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    assert collector.spans == []
+    assert look.seen["traceparent"] == f"00-{TRACE}-{PARENT}-00"
 
 
 @pytest.mark.parametrize("door", ["http", "grpc"])
