@@ -121,7 +121,7 @@ async def _cost() -> None:
     dispatcher = Dispatcher(cells, 10)
     request = lm_pb2.GenerateRequest(model_key=_MODEL, text="x")
 
-    async def rpc(_: object) -> None:
+    async def rpc(*_: object) -> None:
         pass
 
     await dispatcher.ask("lm.generate", request, rpc)

@@ -12,22 +12,31 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from saxgw import __version__, sax
 from saxgw.access.gate import Access, access
+from saxgw.doors.admin import AdminServer
 from saxgw.doors.browsers import Browsers
 from saxgw.doors.grpc import GrpcDoor
+from saxgw.doors.health import HealthPages
 from saxgw.doors.http import HttpDoor
+from saxgw.doors.http_server import HttpLimits
 from saxgw.doors.openapi import describe
-from saxgw.doors.pages import Pages
+from saxgw.doors.pages import OwnPages
 from saxgw.doors.tls import Tls
 from saxgw.rpc.endpoint import make_endpoints
 from saxgw.rpc.expiry import Timeouts, enforce_deadline
+from saxgw.rpc.health import Health, note_answers
 from saxgw.rpc.interceptors import (
     limit_concurrency,
     report_unexpected,
     require_fields,
     translate,
 )
+from saxgw.rpc.quotas import Quota, enforce_quota
+from saxgw.rpc.running import Running
 from saxgw.sax import official
-from saxgw.service import SaxService, status_of
+from saxgw.service import SaxService, canonical, model_of, readiness_of, status_of
+from saxgw.telemetry.metrics import Metrics
+from saxgw.telemetry.observed import observe
+from saxgw.telemetry.page import MetricsPage
 from saxgw.v1 import sax_service_pb2
 
 if TYPE_CHECKING:
@@ -47,6 +56,9 @@ _LONG_METHODS: Final = frozenset(
 
 _GRACE_S: Final = 1.0
 
+_FAREWELL_S: Final = 0.5
+"""How long calls that have run for too long may take to be told so."""
+
 _ANYBODY: Final = Access()
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -56,7 +68,15 @@ _DESCRIPTION: Final = (
 )
 
 
-def endpoints(settings: Settings, client: sax.SaxClient, allowed: Access = _ANYBODY) -> tuple[Endpoint, ...]:
+def endpoints(  # noqa: PLR0913 - one for each part of the gateway that calls concern
+    settings: Settings,
+    client: sax.SaxClient,
+    *,
+    allowed: Access = _ANYBODY,
+    metrics: Metrics | None = None,
+    running: Running | None = None,
+    health: Health | None = None,
+) -> tuple[Endpoint, ...]:
     """The service's methods over a Sax client, with everything around them that is true of every call."""
     # The client gives up first, because it can tell what was going on.
     admin = Timeouts(settings.admin_timeout + _GRACE_S, settings.max_timeout)
@@ -66,10 +86,16 @@ def endpoints(settings: Settings, client: sax.SaxClient, allowed: Access = _ANYB
         SERVICE,
         SaxService(client),
         [
+            observe(metrics),
             report_unexpected,
+            (Running() if running is None else running).intercept,
             limit_concurrency(settings.max_calls),
             enforce_deadline(timeouts),
             *allowed.interceptors,
+            enforce_quota(
+                Quota(max_calls=settings.max_calls_per_key or None, calls_per_s=settings.max_rate_per_key or None)
+            ),
+            note_answers(health or Health(), _LONG_METHODS, model_of),
             translate(sax.SaxError, status_of),
         ],
         [require_fields, *allowed.inspectors],
@@ -126,7 +152,8 @@ class Gateway:
             print(gateway.http_port, gateway.grpc_port)
             await stop.wait()
 
-    Leaving drains: no new calls are taken, running ones have `settings.drain_timeout` seconds to finish. Entering
+    Leaving makes it not ready, goes on for `settings.shutdown_delay` seconds, and drains: no new calls are taken,
+    running ones have `settings.drain_timeout` seconds to finish, and are then ended with UNAVAILABLE. Entering
     raises OSError if an address cannot be bound, saxgw.watched.InvalidFile if a file that the settings name makes no
     sense, and saxgw.sax.official.ModuleMissing if there is no official client where that is set; it leaves nothing
     running then.
@@ -134,24 +161,47 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._running = Running()
         self._stack = AsyncExitStack()
+        self._admin: AdminServer | None = None
 
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
+            metrics = None if settings.admin_port is None else Metrics(__version__)
             client = await stack.enter_async_context(_client(settings))
-            table = endpoints(settings, client, await stack.enter_async_context(access(settings)))
+            self._health = await stack.enter_async_context(
+                Health(readiness_of(client), aliases=[SERVICE.full_name], canonical=canonical)
+            )
+            table = endpoints(
+                settings,
+                client,
+                allowed=await stack.enter_async_context(access(settings)),
+                metrics=metrics,
+                running=self._running,
+                health=self._health,
+            )
             tls = await stack.enter_async_context(_tls(settings)) if settings.tls_certificate else None
+            if metrics is not None:
+                await self._start_admin(stack, metrics)
             self._http = await stack.enter_async_context(
                 HttpDoor(
                     table,
                     settings.host,
                     settings.http_port,
-                    pages=Pages(openapi),
                     tls=None if tls is None else tls.context,
                     browsers=_browsers(settings),
-                    max_request_bytes=settings.max_request_bytes,
+                    pages=[HealthPages(self._health), OwnPages(openapi)],
+                    limits=HttpLimits(
+                        max_body_bytes=settings.max_request_bytes,
+                        max_header_bytes=settings.max_header_bytes,
+                        max_connections=settings.max_connections,
+                        header_timeout_s=settings.header_timeout,
+                        body_timeout_s=settings.body_timeout,
+                    ),
+                    max_json_depth=settings.max_json_depth,
                     ignore_unknown_fields=settings.ignore_unknown_fields,
+                    count=None if metrics is None else metrics.count_http_response,
                 )
             )
             self._grpc = await stack.enter_async_context(
@@ -159,8 +209,10 @@ class Gateway:
                     table,
                     settings.host,
                     settings.grpc_port,
-                    max_request_bytes=settings.max_request_bytes,
                     credentials=None if tls is None else tls.credentials,
+                    health=self._health,
+                    max_request_bytes=settings.max_request_bytes,
+                    max_metadata_bytes=settings.max_header_bytes,
                 )
             )
             self._stack = stack.pop_all()
@@ -170,9 +222,12 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         async with self._stack:
-            await asyncio.gather(
-                self._http.drain(self._settings.drain_timeout), self._grpc.drain(self._settings.drain_timeout)
-            )
+            self._health.leave()
+            await asyncio.sleep(self._settings.shutdown_delay)
+            ending = asyncio.get_running_loop().call_later(self._settings.drain_timeout, self._running.end)
+            timeout_s = self._settings.drain_timeout + _FAREWELL_S
+            await asyncio.gather(self._http.drain(timeout_s), self._grpc.drain(timeout_s))
+            ending.cancel()
 
     @property
     def http_address(self) -> str:
@@ -188,6 +243,21 @@ class Gateway:
     def grpc_address(self) -> str:
         """Host and port of the gRPC door."""
         return _address(self._settings.host, self._grpc.port)
+
+    @property
+    def admin_address(self) -> str | None:
+        """Host and port of the admin server; None if there is none."""
+        if self._admin is None:
+            return None
+        return _address(self._settings.admin_host or self._settings.host, self._admin.port)
+
+    async def _start_admin(self, stack: AsyncExitStack, metrics: Metrics) -> None:
+        settings = self._settings
+        assert settings.admin_port is not None  # noqa: S101 - for the type checker: only then is there anything to tell
+        page = await stack.enter_async_context(MetricsPage(metrics))
+        self._admin = await stack.enter_async_context(
+            AdminServer([page, HealthPages(self._health)], settings.admin_host or settings.host, settings.admin_port)
+        )
 
     @property
     def warning(self) -> str | None:

@@ -30,9 +30,29 @@ class InvalidSetting(ValueError):
     """A setting has a value that makes no sense; the message quotes the flag and the value."""
 
 
-def _setting(default: Any, help_text: str, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """A field with what the command line and the documentation say of it, and its range, bounds included."""
-    return dataclasses.field(default=default, metadata={"help": help_text, "low": low, "high": high})
+def _setting(  # noqa: PLR0913 - by name
+    default: Any,  # noqa: ANN401 - as dataclasses.field
+    help_text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    kind: type | None = None,
+    known_as: str | None = None,
+) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """A field with what the command line and the documentation say of it, and its range, bounds included.
+
+    `kind` is the type of one that is None by default. `known_as` is an environment variable by which others know it.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "help": help_text,
+            "low": low,
+            "high": high,
+            "kind": kind or type(default),
+            "known_as": known_as,
+        },
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +60,11 @@ class Settings:
     """Everything that can be set. Sizes are in bytes, times in seconds. Raises InvalidSetting."""
 
     sax_root: str = dataclasses.field(
-        metadata={"help": "Where cells are registered: a directory, or a URL such as gs://bucket/dir."}
+        metadata={
+            "help": "Where cells are registered: a directory, or a URL such as gs://bucket/dir.",
+            "kind": str,
+            "known_as": "SAX_ROOT",  # by Sax's own tools
+        }
     )
 
     host: str = _setting(
@@ -51,6 +75,13 @@ class Settings:
     http_port: int = _setting(8888, "Port of the HTTP door; 0 picks a free one.", low=0, high=65535)
 
     grpc_port: int = _setting(50051, "Port of the gRPC door; 0 picks a free one.", low=0, high=65535)
+
+    shutdown_delay: float = _setting(
+        0.0,
+        "Seconds to go on serving after SIGTERM or SIGINT while health says that this gateway is not ready, so that "
+        "load balancers send callers elsewhere first.",
+        low=0,
+    )
 
     drain_timeout: float = _setting(
         30.0, "Seconds that running calls may take to finish after SIGTERM or SIGINT.", low=0
@@ -82,10 +113,30 @@ class Settings:
         4 * 2**20, "Largest request on either door. Google's model servers take no more than 4 MiB.", low=1
     )
 
+    max_header_bytes: int = _setting(
+        16 * 2**10, "Longest HTTP request line or header, and most metadata of a gRPC call.", low=1024
+    )
+
+    max_json_depth: int = _setting(100, "How deep arrays and objects of a JSON body may be nested.", low=1, high=100)
+
+    max_connections: int = _setting(10_000, "How many connections the HTTP door has open; more are refused.", low=1)
+
+    header_timeout: float = _setting(10.0, "Seconds that the head of an HTTP request may take to arrive.", low=0.001)
+
+    body_timeout: float = _setting(60.0, "Seconds that the body of an HTTP request may take to arrive.", low=0.001)
+
     max_response_bytes: int = _setting(64 * 2**20, "Largest answer taken from a model server.", low=1)
 
     max_calls: int = _setting(
         10_000, "How many calls run at once, both doors together; more are refused as RESOURCE_EXHAUSTED.", low=1
+    )
+
+    max_calls_per_key: int = _setting(
+        0, "How many calls of one API key, or of one token's subject, run at once; 0 is as many as it likes.", low=0
+    )
+
+    max_rate_per_key: float = _setting(
+        0.0, "How many calls per second one API key, or one token's subject, may make; 0 is as many as it likes.", low=0
     )
 
     max_queue: int = _setting(
@@ -160,17 +211,32 @@ class Settings:
 
     log_level: str = _setting("info", f"What to log: {', '.join(LOG_LEVELS)}.")
 
+    # What is told of calls (saxgw/telemetry).
+
+    admin_port: int | None = _setting(
+        None,
+        "Port of the admin server, which has /metrics and health; 0 picks a free one, without it there is none.",
+        low=0,
+        high=65535,
+        kind=int,
+    )
+
+    admin_host: str | None = _setting(None, "Address for the admin server; that of the doors if not set.", kind=str)
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             low, high = field.metadata.get("low"), field.metadata.get("high")
-            if low is not None and not (low <= value <= (math.inf if high is None else high) and math.isfinite(value)):
+            if value is None or low is None:
+                continue
+            if not (low <= value <= (math.inf if high is None else high) and math.isfinite(value)):
                 bounds = f"at least {low}" if high is None else f"between {low} and {high}"
                 raise InvalidSetting(f"{flag(field.name)} must be {bounds}, got {value}")
         if not self.sax_root:
             raise InvalidSetting(f"{flag('sax_root')} is empty; name a directory or a URL such as gs://bucket/dir")
-        if not self.host:
-            raise InvalidSetting(f"{flag('host')} is empty; name an address to listen on, such as 127.0.0.1")
+        for name in ("host", "admin_host"):
+            if getattr(self, name) == "":
+                raise InvalidSetting(f"{flag(name)} is empty; name an address to listen on, such as 127.0.0.1")
         if self.max_in_flight < self.min_in_flight:
             raise InvalidSetting(
                 f"{flag('max_in_flight')} must be at least {flag('min_in_flight')}, which is {self.min_in_flight}, "

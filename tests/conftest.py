@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -40,6 +41,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and {FAIL_ON_SKIP} is set: {report.longrepr}"
     return report
+
+
+@pytest_asyncio.fixture(scope="session", autouse=True)
+async def _patient_loop() -> None:
+    """Keeps asyncio from logging what takes long: on a busy machine anything may, and tests look at what is logged."""
+    asyncio.get_running_loop().slow_callback_duration = 60
 
 
 @pytest_asyncio.fixture(scope="session")

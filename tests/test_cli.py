@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from saxgw.devcell import DevCell
 from saxgw.sax.wire.admin_pb2 import ListRequest, Location, StatsRequest
 from saxgw.sax.wire.admin_pb2_grpc import AdminStub
 from tests.conftest import definition
-from tests.process import run, running
+from tests.process import clean, run, running
 
 if TYPE_CHECKING:
     from saxgw.sax.wire.admin_pb2_grpc import AdminAsyncStub
@@ -138,6 +139,31 @@ async def test_signal(number: signal.Signals) -> None:
     assert number.name in errors
     assert "Traceback" not in errors
     assert "Warning" not in errors
+
+
+async def test_sigterm_while_starting() -> None:
+    """SIGTERM ends a gateway that is still loading its code, without a traceback."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-X", "importtime", "-m", "saxgw", "dev", env=clean(), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    while not (await process.stderr.readline()).endswith(b" click\n"):  # the servers come later
+        pass
+    process.send_signal(signal.SIGTERM)
+    errors = await asyncio.wait_for(process.stderr.read(), 30)
+    assert await process.wait() == 128 + signal.SIGTERM
+    assert b"Traceback" not in errors
+
+
+async def test_second_signal_in_shutdown_delay() -> None:
+    """A second signal does not wait for the shutdown delay, in which calls are still answered."""
+    async with running("dev", "--shutdown-delay", "60") as gateway, aiohttp.ClientSession() as session:
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.stderr is not None
+        while b"SIGTERM" not in await gateway.process.stderr.readline():
+            pass
+        assert await get(session, f"http://{gateway.http_address}/listall?sax_cell=/sax/test") == []
+        assert (await gateway.stop(signal.SIGINT))[0] == 128 + signal.SIGINT
 
 
 async def test_second_signal() -> None:

@@ -132,8 +132,9 @@ async def test_signals_stop_the_model(way: str, number: int, code: int, options:
         await held.until(lambda: held.left == 1)
 
 
-async def test_a_second_signal_does_not_wait_for_a_reader() -> None:
-    """Whoever reads the output, and does not, could keep the command from ending."""
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]], ids=["one", "two"])
+async def test_signals_do_not_wait_for_a_reader(signals: list[int]) -> None:
+    """Whoever reads the output, and does not, could keep the command from ending; a second signal ends it at once."""
     held = HeldModel(itertools.repeat([Piece("x" * 4096, -1.0)]))
     held.open()
     async with holding("gateway", held) as environment:
@@ -141,8 +142,8 @@ async def test_a_second_signal_does_not_wait_for_a_reader() -> None:
         process = await start("generate", MODEL, "x", environment=environment, output=writer)
         os.close(writer)
         await until(lambda: _waiting_bytes(reader) == PIPE_BYTES)
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGINT)
+        for number in signals:
+            process.send_signal(number)
         _, errors = await asyncio.wait_for(process.communicate(), 20)
         os.close(reader)
         assert process.returncode in (130, 143, -signal.SIGTERM, -signal.SIGINT)

@@ -74,7 +74,7 @@ def test_settings_table() -> None:
     """README's table has every setting with its flag, variable, default and what it does."""
     table = "| flag | variable | default | |\n| --- | --- | --- | --- |\n" + "".join(
         f"| `{flag(field.name)}` | `{environment_variable(field.name)}` "
-        f"| {'' if field.default in (dataclasses.MISSING, ()) else field.default} | {field.metadata['help']} |\n"
+        f"| {'' if field.default in (dataclasses.MISSING, None, ()) else field.default} | {field.metadata['help']} |\n"
         for field in dataclasses.fields(Settings)
     )
     assert table in README, f"put this into README.md:\n{table}"

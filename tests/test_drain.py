@@ -16,7 +16,9 @@ from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
 from saxgw.v1 import sax_service_pb2 as pb
 from saxgw.v1 import sax_service_pb2_grpc
+from tests.callers import CallError
 from tests.conftest import DOORS, connected, definition, settings
+from tests.held_model import HELD, HeldModel
 from tests.process import running
 
 BODY = orjson.dumps(
@@ -118,16 +120,57 @@ async def test_running_calls_finish(cell: DevCell, model: str) -> None:
         await leaving
 
 
-async def test_drain_timeout(cell: DevCell, model: str) -> None:
-    """What has not finished at the drain timeout is cancelled; leaving does not hang."""
-    async with aiohttp.ClientSession() as session:
-        async with Gateway(settings(cell.root, drain_timeout=0.1, replica_wait=60)) as gateway:
-            address = f"http://{gateway.http_address}"
-            await session.post(f"{address}/publish", json=definition(model, replicas=0))
-            hanging = asyncio.ensure_future(session.post(f"{address}/generate", json={"model": model, "query": "x"}))
-            await session.get(f"{address}/listall?sax_cell=/sax/test")
-        with pytest.raises(aiohttp.ClientError):
-            await asyncio.wait_for(hanging, 5)
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("drain_timeout", [0, 0.1])
+async def test_drain_timeout(door: str, drain_timeout: float) -> None:
+    """What has not finished at the drain timeout is told so, a stream that has begun as well; leaving does not hang."""
+    held = HeldModel()
+    async with DevCell(models=held.classes) as cell:
+        gateway = Gateway(settings(cell.root, drain_timeout=drain_timeout))
+        await gateway.__aenter__()
+        async with connected(gateway, door) as call:
+            await call("Publish", definition("/sax/test/lm", model_path=HELD))
+            request = {"model": "/sax/test/lm", "query": "x"}
+            waiting = asyncio.ensure_future(call("Generate", request))
+            stream = call.stream("GenerateStream", request)
+            begun = asyncio.ensure_future(anext(stream))
+            await held.until(lambda: held.running == 2)
+            held.release(2)  # one of them is the stream's first step
+            await held.until(lambda: held.asked == 4)
+            await begun
+            async with asyncio.timeout(20):
+                await gateway.__aexit__(None, None, None)
+            for ended in (waiting, anext(stream)):
+                with pytest.raises(CallError, match="shutting down") as caught:
+                    await ended
+                assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
+        await held.until(lambda: held.left == 2)
+
+
+async def test_shutdown_delay(cell: DevCell) -> None:
+    """With a shutdown delay it is not ready at once and serves on, so that load balancers can turn away first."""
+    gateway = Gateway(settings(cell.root, shutdown_delay=60))
+    await gateway.__aenter__()
+    async with (
+        aiohttp.ClientSession(f"http://{gateway.http_address}") as session,
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        async with session.get("/readyz") as response:
+            assert response.status == 503
+            assert "shutting down" in (await response.json())["error"]["message"]
+        for path in ("/livez", "/listall?sax_cell=/sax/test"):
+            async with session.get(path) as response:
+                assert response.status == 200
+        stub = sax_service_pb2_grpc.SaxServiceStub(channel)
+        await stub.ListAll(pb.ListAllRequest(sax_cell="/sax/test"))
+    leaving.cancel()  # a second signal does not wait for the delay either
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
 
 
 @pytest.mark.parametrize("used", [True, False])

@@ -261,6 +261,16 @@ async def test_compressed_body(http: aiohttp.ClientSession) -> None:
     assert "error" in payload
 
 
+@pytest.mark.parametrize("encoding", ["br", "zstd", "nonsense", "gzip, gzip"])
+async def test_unknown_content_encoding(http: aiohttp.ClientSession, encoding: str) -> None:
+    """A body compressed in a way that nothing undoes is refused with what may be used instead."""
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    status, payload, response = await send(http, "POST", "/generate", data=b"\x01\x02", headers=headers)
+    assert (status, payload["error"]["status"]) == (415, "INVALID_ARGUMENT")
+    assert "send it as it is, or as gzip or deflate" in payload["error"]["message"]
+    assert response.headers["Accept-Encoding"] == "gzip, deflate"
+
+
 @pytest.mark.parametrize(
     ("header", "value"),
     [("X-Request-Timeout", "soon"), ("X-Request-Timeout", "-1"), ("X-Request-Timeout", "nan"), ("Grpc-Timeout", "5")],

@@ -13,12 +13,14 @@ import pytest
 import pytest_asyncio
 
 from saxgw.doors import http as door
+from saxgw.doors.http_server import HttpLimits
 from saxgw.rpc.call import Call
 from saxgw.rpc.endpoint import make_endpoints
 from saxgw.transcoding import Match
 from tests.transcoding.schema import POOL, message_class
 
 THREADS = "saxgw-large-bodies"
+LIMITS = HttpLimits(max_body_bytes=2**24)
 LARGE = "word " * (door.LARGE_BYTES // 5)
 
 
@@ -36,7 +38,7 @@ class Echo:
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     service = POOL.FindServiceByName("transcoding.test.Library")
     async with (
-        door.HttpDoor(make_endpoints(service, Echo()), "127.0.0.1", 0, max_request_bytes=2**24) as server,
+        door.HttpDoor(make_endpoints(service, Echo()), "127.0.0.1", 0, limits=LIMITS) as server,
         aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as session,
     ):
         yield session
@@ -98,7 +100,7 @@ async def test_others_are_answered_meanwhile(http: aiohttp.ClientSession, monkey
 async def test_threads_end_with_the_door() -> None:
     """Closing the door ends the thread."""
     service = POOL.FindServiceByName("transcoding.test.Library")
-    async with door.HttpDoor(make_endpoints(service, Echo()), "127.0.0.1", 0, max_request_bytes=2**24) as server:
+    async with door.HttpDoor(make_endpoints(service, Echo()), "127.0.0.1", 0, limits=LIMITS) as server:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{server.port}") as session:
             await search(session, {"query": LARGE})
         assert codec_threads()

@@ -56,7 +56,7 @@ def test_every_route() -> None:
         (route.http_method, re.sub(r"\{\w+=([^}]*)\}", lambda found: found[1].replace("*", "{}"), str(route.template)))
         for route in Transcoder(SERVICE.methods).routes
     }
-    own = {("GET", "/"), ("GET", "/openapi.json"), ("GET", "/docs")}
+    own = {("GET", path) for path in ("/", "/openapi.json", "/docs", "/livez", "/readyz", "/healthz")}
     assert {(m, re.sub(r"\{[^}]*\}", "{}", path)) for m, path in operations()} == routes | own
     assert ("GET", "/v1/sax/{cell}/{model}") in operations()
 

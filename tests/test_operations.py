@@ -280,7 +280,7 @@ async def test_wait_for_more_than_there_will_be(call: Caller, published: str) ->
     """The deadline comes first, and the error tells how many are ready."""
     await call("WaitForReady", {"model": published})
     with pytest.raises(CallError, match=f"1 of 2 replicas of {published} are ready") as caught:
-        await call("WaitForReady", {"model": published, "replicas": 2}, timeout_s=0.5)
+        await call("WaitForReady", {"model": published, "replicas": 2}, timeout_s=1)
     assert (caught.value.code, caught.value.reason) == ("DEADLINE_EXCEEDED", "REPLICAS_NOT_READY")
 
 
@@ -303,7 +303,7 @@ async def test_publish_and_wait(call: Caller, model: str) -> None:
 
 async def test_publish_and_wait_in_vain(call: Caller, model: str) -> None:
     """If the deadline comes first, the model is published all the same, and the answer tells how many are ready."""
-    answer = await call("Publish", definition(model, replicas=0, wait_for_replicas=1), timeout_s=0.5)
+    answer = await call("Publish", definition(model, replicas=0, wait_for_replicas=1), timeout_s=1)
     assert answer["active_replicas"] == 0
     assert (await call("ListCell", {"model": model}))["max_replicas"] == 0
 

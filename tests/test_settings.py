@@ -20,6 +20,8 @@ from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
         ({"generate_timeout": float("inf")}, "--generate-timeout must be at least 0.001, got inf"),
         ({"sax_root": ""}, "--sax-root is empty"),
         ({"log_level": "loud"}, "--log-level must be one of"),
+        ({"admin_port": 70000}, "--admin-port must be between 0 and 65535, got 70000"),
+        ({"admin_host": ""}, "--admin-host is empty"),
         ({"jwt_jwks": "/srv/jwks"}, "--jwt-jwks needs --jwt-issuer and --jwt-audience"),
         ({"jwt_issuer": "https://issuer.test"}, "--jwt-issuer and --jwt-audience need --jwt-jwks"),
         (
@@ -47,7 +49,7 @@ def test_every_setting_is_a_flag_and_a_variable(command: str) -> None:
     options = {o.name: o for o in cli.main.commands[command].params if isinstance(o, click.Option)}
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     own = {"serve": set(), "dev": {"root", "model_servers", "google"}}[command]
-    decided = {"serve": set(), "dev": {"sax_root", "host"}}[command]
+    decided = {"serve": set(), "dev": {"sax_root", "host", "admin_host"}}[command]
     assert set(options) - own == set(fields) - decided
     for name in set(options) - own:
         assert options[name].opts == [flag(name)]

@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import signal
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,9 @@ DATA_S: Final = 600.0
 
 _GRACE_S: Final = 1.0
 """What the one who can tell what was going on gives up earlier than the one who cannot."""
+
+_FAREWELL_S: Final = 3.0
+"""How long a command may take to end once a signal has come."""
 
 _NOWHERE: Final = (
     "say where to: --server HOST:PORT (or SAXGW_SERVER) for a gateway, "
@@ -212,9 +216,10 @@ def _failure(error: BaseException) -> BaseException:
 
 
 async def _until_signal(work: Callable[[], Awaitable[None]], caught: list[int]) -> None:
-    """Does the work until SIGINT or SIGTERM, which is put into `caught` and cancels it; a second one ends the process.
+    """Does the work until SIGINT or SIGTERM, which is put into `caught` and cancels it.
 
-    What is cancelled here is cancelled at the gateway and in the model servers.
+    What is cancelled here is cancelled at the gateway and in the model servers. A second signal ends the process, and
+    so does time: a reader of the output that does not read would keep it for ever.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -225,7 +230,11 @@ async def _until_signal(work: Callable[[], Awaitable[None]], caught: list[int]) 
             os._exit(128 + number)
         caught.append(number)
         loop.call_soon_threadsafe(task.cancel)
+        end.args = [128 + number]
+        end.start()
 
+    end = threading.Timer(_FAREWELL_S, os._exit)
+    end.daemon = True
     # Not by the loop, which would not get to it while a reader of the output keeps us waiting.
     handled = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
     for number in handled:
@@ -233,5 +242,6 @@ async def _until_signal(work: Callable[[], Awaitable[None]], caught: list[int]) 
     try:
         await work()
     finally:
+        end.cancel()
         for number in handled:
             signal.signal(number, signal.SIG_DFL)

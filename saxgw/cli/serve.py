@@ -35,20 +35,19 @@ def _settings_options(*omitted: str) -> Callable[[Any], Any]:
 
 
 def _option(field: dataclasses.Field[Any]) -> Callable[[Any], Any]:
-    variables = [environment_variable(field.name)]
-    if field.name == "sax_root":
-        variables.append("SAX_ROOT")  # the name that Sax's own tools know
-    required = field.default is dataclasses.MISSING
+    variables = [environment_variable(field.name), *filter(None, [field.metadata["known_as"]])]
+    default = None if field.default is dataclasses.MISSING else field.default
+    spelling = flag(field.name)
     return click.option(
-        flag(field.name),
+        f"{spelling}/--no-{spelling[2:]}" if default is True else spelling,
         field.name,
-        default=None if required else field.default,
-        type=_value_type(field.default),
-        is_flag=isinstance(field.default, bool),
-        multiple=isinstance(field.default, tuple),
+        default=default,
+        type=_value_type(field),
+        is_flag=isinstance(default, bool),
+        multiple=isinstance(default, tuple),
         envvar=variables,
         show_envvar=True,
-        show_default=not required and field.default not in ("", ()),
+        show_default=default not in (None, "", ()),
         help=field.metadata["help"],
     )
 
@@ -60,10 +59,9 @@ class _Item(click.types.StringParamType):
         return rv.replace(",", " ").split()
 
 
-def _value_type(default: Any) -> Any:  # noqa: ANN401 - a setting is of any type, as is what click takes for one
-    if default is dataclasses.MISSING:
-        return str
-    return _Item() if isinstance(default, tuple) else type(default)
+def _value_type(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401 - what click takes for a type is of many
+    kind = field.metadata["kind"]
+    return _Item() if kind is tuple else kind
 
 
 @click.command()
@@ -81,7 +79,7 @@ def serve(**values: Any) -> None:  # noqa: ANN401 - one for each setting
 
 
 @click.command()
-@_settings_options("sax_root", "host")
+@_settings_options("sax_root", "host", "admin_host")
 @click.option(
     "--root",
     type=click.Path(file_okay=False),

@@ -80,6 +80,8 @@ async def _until_signal(start: Callable[[AsyncExitStack], Awaitable[tuple[Gatewa
         # What exists now lives as long as the process: collections need not look at it again.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
+        if gateway.admin_address is not None:
+            what += f", metrics at http://{gateway.admin_address}/metrics"
         if warning := gateway.warning:
             click.echo(f"saxgw: {warning}", err=True)
         click.echo(f"saxgw {__version__} ready: {gateway.http_url} and grpc {gateway.grpc_address}, {what}")

@@ -10,12 +10,14 @@ from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from saxgw.doors.health import HealthService
 from saxgw.rpc.call import REQUEST_ID_HEADER, Call, request_id
 from saxgw.rpc.deadline import Deadline
 from saxgw.rpc.endpoint import StreamEndpoint
+from saxgw.rpc.health import Health
 from saxgw.rpc.status import RpcError, invalid_argument
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ _NEVER_S: Final = 1e6
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
+_HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
 _REQUEST_ID_KEY: Final = REQUEST_ID_HEADER.lower()
 
 _STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
@@ -45,17 +49,28 @@ _STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
 class GrpcDoor:
     """Serves endpoints over gRPC until closed: `async with GrpcDoor(endpoints, "127.0.0.1", 50051, …) as door`.
 
-    With `credentials` it speaks TLS. Raises OSError on entering if the address cannot be bound.
+    Args:
+        endpoints: What is served.
+        host: Address to listen on.
+        port: Port to listen on; 0 picks a free one.
+        credentials: For TLS; None is plaintext.
+        health: What grpc.health.v1 tells; None is a server that is ready until it drains.
+        max_request_bytes: Largest request.
+        max_metadata_bytes: Most metadata that a call may have.
+
+    Raises OSError on entering if the address cannot be bound.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, by name only
         self,
         endpoints: Iterable[Endpoint],
         host: str,
         port: int,
         *,
-        max_request_bytes: int = 4 * 2**20,
         credentials: grpc.ServerCredentials | None = None,
+        health: Health | None = None,
+        max_request_bytes: int = 4 * 2**20,
+        max_metadata_bytes: int = 16 * 2**10,
     ) -> None:
         self._host = host
         self._credentials = credentials
@@ -66,6 +81,9 @@ class GrpcDoor:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.max_send_message_length", -1),
+                # Above the first limit gRPC refuses some calls, and all above the second.
+                ("grpc.max_metadata_size", max_metadata_bytes),
+                ("grpc.absolute_max_metadata_size", max_metadata_bytes),
                 # grpcio otherwise sheds calls as CANCELLED once about 1,000 wait for Python.
                 ("grpc.server.max_pending_requests", 100_000),
                 ("grpc.server.max_pending_requests_hard_limit", 200_000),
@@ -77,7 +95,7 @@ class GrpcDoor:
         self._go_on.set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._services: dict[str, dict[str, Any]] = {}
+        services: dict[str, dict[str, Any]] = {}
         for endpoint in endpoints:
             service, method = endpoint.method.containing_service.full_name, endpoint.method.name
             kind = (
@@ -85,19 +103,17 @@ class GrpcDoor:
                 if isinstance(endpoint, StreamEndpoint)
                 else grpc.unary_unary_rpc_method_handler
             )
-            self._services.setdefault(service, {})[method] = kind(
+            services.setdefault(service, {})[method] = kind(
                 self._behaviour(endpoint),
                 # _behaviour() reads the request: what cannot be read is the caller's mistake, not an UNKNOWN one.
                 response_serializer=endpoint.response_class.SerializeToString,
             )
         self._server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(name, methods) for name, methods in self._services.items()]
+            [grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()]
         )
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
-        )
+        self._health = health or Health(aliases=services)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._health), self._server)
+        reflection.enable_server_reflection([*services, _HEALTH, reflection.SERVICE_NAME], self._server)
         self.port = port
         """The port that is served; the real one, once entered, where 0 was asked for."""
 
@@ -114,8 +130,6 @@ class GrpcDoor:
                 f"the gRPC door cannot listen on {self._host}:{self._requested_port}: is another process using it?"
             ) from error
         await self._server.start()
-        for service in ("", *self._services):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return self
 
     async def __aexit__(
@@ -125,7 +139,7 @@ class GrpcDoor:
 
     async def drain(self, timeout_s: float) -> None:
         """Takes no new calls, gives running ones `timeout_s` seconds to finish, cancels what is left then."""
-        await self._health.enter_graceful_shutdown()
+        self._health.leave()
         if timeout_s > 0:
             await self._quiet(min(_LINGER_S, timeout_s))
         # The second stop() below and no timeout of grpcio's own ends what is left: grpcio crashes if a timeout passes
@@ -165,6 +179,7 @@ class GrpcDoor:
 
         async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
             async def receive() -> Message:
+                call.request_bytes = len(data)
                 return _parsed(request_class, data)
 
             timeout_s = context.time_remaining()

@@ -7,20 +7,29 @@ module adds what is HTTP's own: content types, sizes, timeouts, statuses.
 from __future__ import annotations
 
 import asyncio
-import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
-from google.rpc import status_pb2
 
 from saxgw.compute import Compute
 from saxgw.doors.browsers import Browsers
-from saxgw.doors.http_server import REQUEST_ID, HttpServer
+from saxgw.doors.http_errors import (
+    COMPRESSIONS,
+    JSON,
+    HttpError,
+    error_body,
+    error_response,
+    failure_response,
+    invalid_input,
+    other_method,
+    unknown_encoding,
+)
+from saxgw.doors.http_server import IS_CALL, REQUEST_ID, HttpLimits, HttpServer
 from saxgw.doors.http_stream import HttpStream, unwritable
-from saxgw.doors.pages import METHODS as PAGE_METHODS
+from saxgw.doors.pages import respond_with_page
 from saxgw.rpc.call import Call, is_loopback
 from saxgw.rpc.deadline import Deadline, decode_grpc_timeout, decode_seconds
 from saxgw.rpc.endpoint import StreamEndpoint
@@ -32,7 +41,6 @@ from saxgw.transcoding import (
     RouteNotFound,
     Transcoder,
     choose_framing,
-    encode_json,
     prefers_events,
 )
 
@@ -47,18 +55,15 @@ if TYPE_CHECKING:
     from saxgw.rpc.endpoint import Endpoint, Receive
     from saxgw.transcoding import Match
 
-_JSON: Final = "application/json"
-
-_JSON_TYPES: Final = frozenset({_JSON, "application/x-www-form-urlencoded"})
+_JSON_TYPES: Final = frozenset({JSON, "application/x-www-form-urlencoded"})
 """What a body may call itself. curl calls every body a form unless told otherwise; it is read as JSON."""
+
+_ENCODINGS: Final = frozenset({*COMPRESSIONS, "identity"})
 
 _DEADLINE_HEADERS: Final[Mapping[str, Callable[[str], float]]] = {
     "Grpc-Timeout": decode_grpc_timeout,
     "X-Request-Timeout": decode_seconds,
 }
-
-_BODY_TIMEOUT_S: Final = 60.0
-"""How long a body may take to arrive, unless the whole call has less."""
 
 LARGE_BYTES: Final = 32 * 2**10
 """From this size on, bodies are decoded and encoded in a thread, so that other callers wait less for it: for the steps
@@ -72,20 +77,8 @@ _NO_OTHER_PAGES: Final = Browsers()
 
 _LAST_EVENT_ID: Final = "Last-Event-ID"
 
-_FAILURES: Final = {
-    400: (Code.INVALID_ARGUMENT, "this is not a well-formed HTTP/1.1 request"),
-    431: (Code.INVALID_ARGUMENT, "the request line or a header is too long"),
-}
-_UNEXPECTED: Final = (Code.INTERNAL, "the gateway failed unexpectedly; its log tells more")
 
-
-class HttpError(RpcError):
-    """A failure that only HTTP knows, with its own status and headers."""
-
-    def __init__(self, http_status: int, code: Code, message: str, *, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(code, message)
-        self.http_status = http_status
-        self.headers = headers or {}
+_LIMITS: Final = HttpLimits()
 
 
 class _HeadOnly(RpcError):
@@ -99,12 +92,14 @@ class HttpDoor(HttpServer):
         endpoints: What is served.
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
-        pages: What is served besides RPCs; None is nothing.
         tls: The context for HTTPS; None is plaintext.
         browsers: Which web pages may call.
-        max_request_bytes: Largest body.
+        pages: What is served besides RPCs.
+        limits: What callers may ask of it.
+        max_json_depth: How many levels of arrays and objects a body may have.
         ignore_unknown_fields: Skip unknown JSON fields and query parameters instead of refusing them.
         keepalive_s: Seconds of silence after which an event stream shows that it is alive.
+        count: Is told the status of each answer that was to no call.
 
     Raises OSError on entering if the address cannot be bound, and saxgw.transcoding.InvalidRule at once if the rules
     in the descriptors do not make sense.
@@ -116,20 +111,23 @@ class HttpDoor(HttpServer):
         host: str,
         port: int,
         *,
-        pages: Pages | None = None,
         tls: ssl.SSLContext | None = None,
         browsers: Browsers = _NO_OTHER_PAGES,
-        max_request_bytes: int = 4 * 2**20,
+        pages: Iterable[Pages] = (),
+        limits: HttpLimits = _LIMITS,
+        max_json_depth: int = 100,
         ignore_unknown_fields: bool = False,
         keepalive_s: float = KEEPALIVE_S,
+        count: Callable[[int], object] | None = None,
     ) -> None:
-        super().__init__(host, port, max_body_bytes=max_request_bytes, tls=tls)
+        super().__init__(host, port, limits, tls=tls, count=count)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
         self._transcoder = Transcoder(
-            (endpoint.method for endpoint in self._endpoints.values()), ignore_unknown_fields=ignore_unknown_fields
+            (endpoint.method for endpoint in self._endpoints.values()),
+            ignore_unknown_fields=ignore_unknown_fields,
+            max_depth=max_json_depth,
         )
-        self._max_request_bytes = max_request_bytes
-        self._pages = pages
+        self._pages = tuple(pages)
         self._browsers = browsers
         self._keepalive_s = keepalive_s
         # One thread: more of them would only take more of the interpreter from the event loop.
@@ -151,24 +149,24 @@ class HttpDoor(HttpServer):
             try:
                 match = self._transcoder.match(request.method, path, query, events=events)
             except RouteNotFound:
-                return self._other_path(request, path, query)
+                return await respond_with_page(self._pages, request, path, query)
             except MethodNotAllowed as error:
-                return self._other_method(request, path, error.allow)
+                return other_method(request, path, error.allow)
             pretty = match.pretty
             return await self._call(request, match)
         except InvalidMessage as error:
             return error_response(unwritable(error), pretty=pretty)
         except InvalidInput as error:
-            return error_response(_invalid(error), pretty=pretty)
+            return error_response(invalid_input(error), pretty=pretty)
         except RpcError as error:
             return error_response(error, pretty=pretty)
 
     def respond_to_failure(self, http_status: int) -> web.Response:
-        code, message = _FAILURES.get(http_status, _UNEXPECTED)
-        return error_response(HttpError(http_status, code, message))
+        return failure_response(http_status)
 
     async def _call(self, request: web.BaseRequest, match: Match) -> web.StreamResponse:
         self._browsers.check(request.headers, lambda: is_loopback(_peer(request)))
+        _check_content_encoding(request)
         if not match.takes_raw_body:
             _check_content_type(request)
         endpoint = self._endpoints[match.route.method.full_name]
@@ -177,13 +175,15 @@ class HttpDoor(HttpServer):
             # A browser that saw a stream end and would have another one; 204 is how HTML says that there is none.
             return web.Response(status=204)
         call = Call("http", _deadline(request), request.headers, request[REQUEST_ID], partial(_peer, request))
+        request[IS_CALL] = True
 
         async def receive() -> Message:
             body = await self._body(request)
+            call.request_bytes = len(body)
             try:
                 message = await self._decode(match, body, request.headers.get("Content-Type", ""))
             except InvalidInput as error:
-                raise _invalid(error) from None
+                raise invalid_input(error) from None
             if streams and request.method == "HEAD":
                 raise _HeadOnly(Code.OK, "a stream has no length to tell of, so nobody need compute it")
             return message
@@ -210,7 +210,7 @@ class HttpDoor(HttpServer):
         except _HeadOnly:
             return web.Response(headers={"Content-Type": "" if framing is None else framing.content_type})
         except RpcError as error:
-            response = await stream.fail(orjson.dumps(_error_body(error)))
+            response = await stream.fail(orjson.dumps(error_body(error)))
             if response is None:
                 raise
             return response
@@ -227,39 +227,22 @@ class HttpDoor(HttpServer):
             return match.encode(response)
         return self._large_bodies.run(partial(match.encode, response))
 
-    def _other_path(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
-        """What is not an RPC."""
-        if self._pages is None or path not in self._pages:
-            raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
-        if request.method not in PAGE_METHODS:
-            return self._other_method(request, path, PAGE_METHODS)
-        return self._pages.respond(request, path, query)
-
-    def _other_method(self, request: web.BaseRequest, path: str, allow: Iterable[str]) -> web.Response:
-        """405 with Allow, or what OPTIONS asks for."""
-        methods = ", ".join(dict.fromkeys([*allow, "OPTIONS"]))
-        headers = {"Allow": methods}
-        if request.method == "OPTIONS":
-            return web.Response(status=204, headers={**headers, **self._browsers.preflight(request, methods)})
-        message = f'"{path}" does not take {request.method}; it takes {methods}'
-        raise HttpError(405, Code.UNIMPLEMENTED, message, headers=headers)
-
     def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         super().complete(request, response)
-        for name, value in self._browsers.headers(request).items():
+        for name, value in self._browsers.headers(request, response.headers.get("Allow")).items():
             response.headers.add(name, value)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         if not request.body_exists:
             return b""
-        if (request.content_length or 0) > self._max_request_bytes:
+        if (request.content_length or 0) > self.limits.max_body_bytes:
             raise self._too_large()
         if "Expect" in request.headers:
             await self.send_continue(request)
         try:
             if request.content.is_eof():  # all of it is here, as with small bodies it nearly always is
                 return await request.read()
-            async with asyncio.timeout(_BODY_TIMEOUT_S):
+            async with asyncio.timeout(self.limits.body_timeout_s):
                 return await request.read()
         except TimeoutError:
             raise RpcError(Code.DEADLINE_EXCEEDED, "the request's body did not arrive in time") from None
@@ -270,8 +253,17 @@ class HttpDoor(HttpServer):
 
     def _too_large(self) -> HttpError:
         return HttpError(
-            413, Code.INVALID_ARGUMENT, f"the body is larger than {self._max_request_bytes} bytes, which is the limit"
+            413,
+            Code.INVALID_ARGUMENT,
+            f"the body is larger than {self.limits.max_body_bytes} bytes, which is the limit",
         )
+
+
+def _check_content_encoding(request: web.BaseRequest) -> None:
+    """Refuses bodies that are compressed in a way that nothing here undoes."""
+    given = request.headers.get("Content-Encoding", "identity")
+    if request.body_exists and given.strip().lower() not in _ENCODINGS:
+        raise unknown_encoding(f'a body that is encoded as "{given}"')
 
 
 def _check_content_type(request: web.BaseRequest) -> None:
@@ -279,44 +271,8 @@ def _check_content_type(request: web.BaseRequest) -> None:
     given = request.headers.get("Content-Type")
     if request.body_exists and given is not None and given.partition(";")[0].strip().lower() not in _JSON_TYPES:
         raise HttpError(
-            415, Code.INVALID_ARGUMENT, f'expected a body of type {_JSON}, got "{given}"', headers={"Accept": _JSON}
+            415, Code.INVALID_ARGUMENT, f'expected a body of type {JSON}, got "{given}"', headers={"Accept": JSON}
         )
-
-
-def json_response(
-    http_status: int,
-    value: Any,  # noqa: ANN401 - JSON is of any type
-    *,
-    headers: Mapping[str, str] | None = None,
-    pretty: bool = False,
-) -> web.Response:
-    """An answer with `value` as its JSON body."""
-    body = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else None)
-    return web.Response(status=http_status, body=body, headers={"Content-Type": _JSON, **(headers or {})})
-
-
-def error_response(error: RpcError, *, pretty: bool = False) -> web.Response:
-    """The one shape of every answer that is not a success."""
-    headers: dict[str, str] = {}
-    http_status = error.code.http_status
-    if isinstance(error, HttpError):
-        http_status = error.http_status
-        headers.update(error.headers)
-    if error.retry_delay_s is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_delay_s))
-    if error.code is Code.UNAUTHENTICATED:
-        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 §11.6.1 wants it beside a 401
-    return json_response(http_status, _error_body(error), headers=headers, pretty=pretty)
-
-
-def _error_body(error: RpcError) -> dict[str, Any]:
-    details = orjson.loads(encode_json(status_pb2.Status(details=error.any_details())))["details"]
-    http_status = error.http_status if isinstance(error, HttpError) else error.code.http_status
-    return {"error": {"code": http_status, "status": error.code.name, "message": error.message, "details": details}}
-
-
-def _invalid(error: InvalidInput) -> RpcError:
-    return invalid_argument((violation.field, violation.description) for violation in error.violations)
 
 
 def _peer(request: web.BaseRequest) -> str:

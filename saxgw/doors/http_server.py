@@ -8,16 +8,18 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 
 from saxgw.rpc.call import REQUEST_ID_HEADER, request_id
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from types import TracebackType
 
     from aiohttp.abc import AbstractStreamWriter
@@ -29,6 +31,9 @@ SERVER: Final = "saxgw"
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 """Where a request has its id, as callers are told it."""
+
+IS_CALL: Final = web.RequestKey("is_call", bool)
+"""Where a request is marked that is a call, of which others will tell how it went."""
 
 _log = logging.getLogger("saxgw.http")
 
@@ -53,13 +58,48 @@ _TLS_FAREWELL_S: Final = 1.0
 """How long a client may take to say that it has seen the end of a TLS connection."""
 
 
-class HttpServer(ABC):
-    """Serves HTTP on one address, with TLS if there is a context for it; subclasses say what to answer."""
+@dataclass(frozen=True, kw_only=True)
+class HttpLimits:
+    """What callers may ask of a server. Sizes are in bytes, times in seconds."""
 
-    def __init__(self, host: str, port: int, *, max_body_bytes: int, tls: ssl.SSLContext | None = None) -> None:
+    max_body_bytes: int = 4 * 2**20
+    """Largest body; 413 beyond."""
+
+    max_header_bytes: int = 16 * 2**10
+    """Longest request line and header; 431 beyond."""
+
+    max_connections: int = 10_000
+    """Connections that are open at once; 503 beyond."""
+
+    header_timeout_s: float = 10.0
+    """How long the head of a request may take to arrive, from connecting or from its first byte on; 408 beyond."""
+
+    body_timeout_s: float = 60.0
+    """How long the body may take to arrive; 504 beyond."""
+
+
+class HttpServer(ABC):
+    """Serves HTTP on one address, with TLS if there is a context for it; subclasses say what to answer.
+
+    `count` is told the status of each answer to what is no call.
+    """
+
+    name = "the HTTP door"
+    """What people are told that it is."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        limits: HttpLimits,
+        *,
+        tls: ssl.SSLContext | None = None,
+        count: Callable[[int], object] | None = None,
+    ) -> None:
         self._host = host
         self._tls = tls
-        self._max_body_bytes = max_body_bytes
+        self._count = count
+        self.limits = limits
         self._draining = False
         self._protocols: _Protocols | None = None
         self._listener: asyncio.Server | None = None
@@ -72,10 +112,14 @@ class HttpServer(ABC):
 
     @abstractmethod
     def respond_to_failure(self, http_status: int) -> web.Response:
-        """Answers what respond() could not: 400 for bytes that are not HTTP, 431 for too long a head, or 500."""
+        """Answers what respond() could not.
+
+        400 is for bytes that are not HTTP, 408 for a head that takes too long, 415 for an unknown compression, 431 for
+        a head that is too long, 503 for a connection too many, 500 for all else.
+        """
 
     async def __aenter__(self) -> Self:
-        self._protocols = _Protocols(self, self._max_body_bytes)
+        self._protocols = _Protocols(self)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 self._protocols, self._host, self.port, backlog=_BACKLOG, **self._tls_options()
@@ -83,7 +127,7 @@ class HttpServer(ABC):
         except (OSError, UnicodeError) as error:  # a UnicodeError is a host name that cannot be one
             known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno
             reason = os.strerror(known) if known else "there is no such host"
-            raise OSError(f"the HTTP door cannot listen on {self._host}:{self.port}: {reason}") from error
+            raise OSError(f"{self.name} cannot listen on {self._host}:{self.port}: {reason}") from error
         self.port = self._listener.sockets[0].getsockname()[1]
         return self
 
@@ -138,6 +182,12 @@ class HttpServer(ABC):
         response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
         if self._draining:
             response.force_close()
+        self.counted(request, response)
+
+    def counted(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Counts an answer."""
+        if self._count is not None and IS_CALL not in request:
+            self._count(response.status)
 
     @staticmethod
     async def send_continue(request: web.BaseRequest) -> None:
@@ -151,10 +201,9 @@ class HttpServer(ABC):
 class _Protocols(web.Server):
     """The connections of one server, and what makes them."""
 
-    def __init__(self, server: HttpServer, max_body_bytes: int) -> None:
+    def __init__(self, server: HttpServer) -> None:
         super().__init__(server.handle, request_factory=self._request, handler_cancellation=True)
         self._http_server = server
-        self._max_body_bytes = max_body_bytes
         self._open = 0
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -169,9 +218,11 @@ class _Protocols(web.Server):
             if not connection._request_in_progress and not connection._messages:  # noqa: SLF001 - nothing public tells
                 connection.force_close()
 
-    def opened(self) -> None:
+    def opened(self) -> bool:
+        """Counts a connection; False if there are too many now."""
         self._open += 1
         self._all_closed.clear()
+        return self._open <= self._http_server.limits.max_connections
 
     def closed(self) -> None:
         self._open -= 1
@@ -195,29 +246,81 @@ class _Protocols(web.Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, self._loop, client_max_size=self._max_body_bytes
-        )
+        max_bytes = self._http_server.limits.max_body_bytes
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=max_bytes)
 
 
 class _Connection(web.RequestHandler):
-    """One connection. Answers malformed requests in our form instead of aiohttp's plain text."""
+    """One connection. Answers malformed requests in our form instead of aiohttp's plain text, and slow ones at all."""
 
-    __slots__ = ("_http_server", "_protocols")
+    __slots__ = ("_head_timer", "_http_server", "_loop_of_server", "_protocols", "_refused")
 
     def __init__(self, protocols: _Protocols, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
+        longest = server.limits.max_header_bytes
         # aiohttp's own access log costs more than all the rest of its work.
-        super().__init__(protocols, loop=loop, access_log=None)  # type: ignore[arg-type]  # None is for no log
+        super().__init__(
+            protocols,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # None is for no log
+            max_line_size=longest,
+            max_field_size=longest,
+        )
         self._protocols = protocols
         self._http_server = server
+        self._loop_of_server = loop
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not self._protocols.opened():
+            assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker: one of a server is
+            self._refuse(transport, HTTPStatus.SERVICE_UNAVAILABLE)
+            return
         super().connection_made(transport)
-        self._protocols.opened()
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._request_in_progress or self._messages:
+            self._forget_head()
+        elif self._head_timer is None:
+            self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
+        self._forget_head()
+        if self.transport is not None:
+            super().connection_lost(exc)
         self._protocols.closed()
+
+    def _expect_head(self) -> None:
+        timeout_s = self._http_server.limits.header_timeout_s
+        self._head_timer = self._loop_of_server.call_later(timeout_s, self._give_up_on_head)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up_on_head(self) -> None:
+        self._head_timer = None
+        if isinstance(self.transport, asyncio.Transport):
+            self._refuse(self.transport, HTTPStatus.REQUEST_TIMEOUT)
+
+    def _refuse(self, transport: asyncio.Transport, status: HTTPStatus) -> None:
+        """Answers without there being a request, and hangs up."""
+        self._refused = True
+        response = self._http_server.respond_to_failure(status)
+        assert isinstance(response.body, bytes)  # noqa: S101 - for the type checker: errors are small
+        response.headers.update({"Server": SERVER, REQUEST_ID_HEADER: request_id(None), "Connection": "close"})
+        response.headers["Content-Length"] = str(len(response.body))
+        head = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            *(f"{key}: {text}" for key, text in response.headers.items()),
+        ]
+        transport.write("\r\n".join([*head, "", ""]).encode() + response.body)
+        transport.close()
 
     def handle_error(
         self,
@@ -231,10 +334,13 @@ class _Connection(web.RequestHandler):
             _log.error("answering a request failed", exc_info=exc)
         elif isinstance(exc, LineTooLong):
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        elif isinstance(exc, ContentEncodingError):
+            status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         response = self._http_server.respond_to_failure(status)
         response.headers["Server"] = SERVER
         response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID) or request_id(None)
         response.force_close()
+        self._http_server.counted(request, response)
         return response

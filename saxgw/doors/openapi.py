@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from saxgw.access.scopes import scope_of
+from saxgw.doors.health import HEALTH_PATH, LIVE_PATH, READY_PATH
 from saxgw.doors.pages import DOCS_PATH, DOCUMENT_PATH, GREETING
 from saxgw.rpc.status import Code
 from saxgw.transcoding.openapi import Failure, Failures, Security, document, responses
@@ -152,10 +153,23 @@ _FAILURES: Final = Failures(
     other="Any other error of a server behind the gateway, passed on with its own code.",
 )
 
+_NOT_READY: Final = _failure(Code.UNAVAILABLE, "the cell does not answer, or no model server has the model")
+_NO_SUCH_MODEL: Final = _failure(Code.NOT_FOUND, "no such model is published")
+_TOO_MANY_NAMES: Final = _failure(Code.RESOURCE_EXHAUSTED, "too many models are being watched")
+
+_MODEL: Final = {
+    "name": "model",
+    "in": "query",
+    "description": "Asks whether this model has a model server that is ready, instead of whether the cell answers.",
+    "schema": {"type": "string"},
+    "example": "/sax/test/lm2b",
+}
+
 
 def _own_paths() -> dict[str, Any]:
     greeting = {"application/json": {"schema": {"const": GREETING}, "example": GREETING}}
     pretty = {"$ref": "#/components/parameters/pretty"}
+    unready = dict(responses([_NOT_READY, _NO_SUCH_MODEL, _TOO_MANY_NAMES]))
     docs = f"The page at {DOCS_PATH}, for browsers, which send `Accept: text/html`."
     return {
         "/": _get("Root", "Says that the gateway is there", greeting, {"307": {"description": docs}}),
@@ -163,7 +177,15 @@ def _own_paths() -> dict[str, Any]:
             "OpenApi", "This document", {"application/json": {"schema": {"type": "object"}}}, parameters=[pretty]
         ),
         DOCS_PATH: _get("Docs", "A page that shows this document", {"text/html": {"schema": {"type": "string"}}}),
+        LIVE_PATH: _get("Livez", "Says that the gateway runs, whatever becomes of the cell", _status("live")),
+        READY_PATH: _get("Readyz", "Says whether callers may be sent here", _status("ready"), unready, [_MODEL]),
+        HEALTH_PATH: _get("Healthz", "The same, for tools that look here", _status("ready"), unready, [_MODEL]),
     }
+
+
+def _status(status: str) -> dict[str, Any]:
+    value = {"status": status}
+    return {"application/json": {"schema": {"const": value}, "example": value}}
 
 
 def _get(

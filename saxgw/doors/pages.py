@@ -6,17 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 from aiohttp import web
 from openapi_ui_bundles import swagger_ui
 
-from saxgw.rpc.status import invalid_argument
+from saxgw.doors.http_errors import HttpError, other_method
+from saxgw.rpc.status import Code
+from saxgw.transcoding.transcoder import is_pretty
 from saxgw.transcoding.url import parse_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 GREETING: Final = {"message": "HTTP Server for SAX Client"}
 """What GET / answers; the documented greeting."""
@@ -62,8 +64,31 @@ class _File:
         return cls(body, content_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-class Pages:
-    """Answers requests for what is no RPC.
+class Pages(Protocol):
+    """Answers requests for what is no RPC."""
+
+    def __contains__(self, path: object) -> bool: ...
+
+    async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+        """The answer to GET or HEAD for a path that is in here. Raises InvalidInput and RpcError."""
+        ...
+
+
+async def respond_with_page(pages: Iterable[Pages], request: web.BaseRequest, path: str, query: str) -> web.Response:
+    """The answer of those pages that have the path.
+
+    Raises what they do, HttpError 404 if none has it, and 405 with Allow for methods that pages do not take.
+    """
+    page = next((each for each in pages if path in each), None)
+    if page is None:
+        raise HttpError(404, Code.NOT_FOUND, f'there is nothing at "{path}"')
+    if request.method not in METHODS:
+        return other_method(request, path, METHODS)
+    return await page.respond(request, path, query)
+
+
+class OwnPages:
+    """The greeting, the OpenAPI document, and the page that shows it.
 
     Args:
         describe: Makes the OpenAPI document; called when it is first asked for.
@@ -75,10 +100,10 @@ class Pages:
     def __contains__(self, path: object) -> bool:
         return path in ("/", DOCUMENT_PATH) or path in self._files
 
-    def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
+    async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:
         """The answer to GET or HEAD for a path that is in here; `?pretty=true` indents the document.
 
-        Raises InvalidInput for a malformed query, and RpcError if `pretty` is neither true nor false.
+        Raises InvalidInput for a malformed query, and if `pretty` is neither true nor false.
         """
         if path == "/":
             return _greeting(request)
@@ -109,11 +134,7 @@ class Pages:
 
 
 def _is_pretty(query: str) -> bool:
-    """`?pretty` alone means true."""
-    given = [value for name, value in parse_query(query) if name == "pretty"]
-    if not set(given) <= {"", "true", "false"}:
-        raise invalid_argument([("pretty", "expected true or false")])
-    return bool(given) and given[-1] != "false"
+    return any([is_pretty(name, value) for name, value in parse_query(query) if name == "pretty"][-1:])
 
 
 def _greeting(request: web.BaseRequest) -> web.Response:

@@ -69,6 +69,15 @@ class Call:
     request: Message | None = None
     """What is asked; None until it has been read."""
 
+    request_bytes: int = 0
+    """Size of the request as it came, without headers; 0 until it is here."""
+
+    response: Message | None = None
+    """The answer; None as long as there is none. Of a stream it is the latest message that was sent."""
+
+    when_sent: Callable[[], object] | None = None
+    """Is called after each message of a stream, once that was sent."""
+
     @cached_property
     def peer(self) -> str:
         """IP address that the call comes from, that of a proxy if there is one; empty if it is not known."""

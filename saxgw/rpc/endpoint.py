@@ -112,7 +112,8 @@ def _unary(handler: Callable[[Any, Call], Awaitable[Message]], checks: tuple[Che
         request = call.request = await receive()
         for check in checks:
             check(request, call)
-        return await handler(request, call)
+        response = call.response = await handler(request, call)
+        return response
 
     return answer
 
@@ -133,6 +134,9 @@ def _streaming(
         async with aclosing(handler(request, call)) as messages:
             async for message in messages:
                 await send(message)
+                call.response = message
+                if call.when_sent is not None:
+                    call.when_sent()
 
     return push
 

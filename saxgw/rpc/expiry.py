@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from saxgw.rpc.deadline import Deadline
+from saxgw.rpc.ending import Endable
 from saxgw.rpc.status import Code, RpcError
 
 if TYPE_CHECKING:
@@ -58,26 +59,23 @@ def enforce_deadline(timeouts: Mapping[str, Timeouts]) -> Interceptor:
     return interceptor
 
 
-class _Expiring:
+class _Expiring(Endable):
     """One call while it runs."""
 
-    __slots__ = ("_cancelled_before", "_expired", "_queue", "_task", "_timer", "deadline")
+    __slots__ = ("_queue", "_timer", "deadline")
 
     def __init__(self, deadline: Deadline, queue: _Queue | None) -> None:
+        super().__init__()
         self.deadline = deadline
         self._queue = queue
         self._timer: asyncio.TimerHandle | None = None
-        self._expired = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker: a coroutine that runs is run by a task
-        self._task = task
-        self._cancelled_before = task.cancelling()
+        super().__enter__()
         if self._queue is not None:
             self._queue.add(self)
         elif self.deadline.remaining_s() <= 0:
-            raise self._error()
+            raise self._expired()
         else:
             self._timer = asyncio.get_running_loop().call_at(self.deadline.at, self.expire)
 
@@ -88,20 +86,13 @@ class _Expiring:
             self._timer.cancel()
         elif self._queue is not None:
             self._queue.remove(self)
-        # As asyncio.timeout() does it: a cancellation is ours unless somebody else asked for one as well.
-        if (
-            self._expired
-            and self._task.uncancel() <= self._cancelled_before
-            and isinstance(error, asyncio.CancelledError)
-        ):
-            raise self._error() from None
+        super().__exit__(kind, error, trace)
 
     def expire(self) -> None:
         """Ends the call."""
-        self._expired = True
-        self._task.cancel()
+        self.end(self._expired())
 
-    def _error(self) -> RpcError:
+    def _expired(self) -> RpcError:
         return RpcError(
             Code.DEADLINE_EXCEEDED,
             f"no answer within {self.deadline.timeout_s:g} s; give the call more time or try again later",

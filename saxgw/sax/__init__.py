@@ -18,6 +18,7 @@ from saxgw.sax.errors import (
     StreamBroken,
 )
 from saxgw.sax.names import parse_cell, parse_model
+from saxgw.sax.observer import Observer, Sending
 
 __all__ = [
     "AdminUnavailable",
@@ -31,12 +32,14 @@ __all__ = [
     "ModelDetail",
     "ModelExists",
     "ModelNotFound",
+    "Observer",
     "ReplicasUnavailable",
     "Revised",
     "RootUnavailable",
     "Sample",
     "SaxClient",
     "SaxError",
+    "Sending",
     "ServerStats",
     "ServerType",
     "StreamBroken",

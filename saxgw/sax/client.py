@@ -8,6 +8,7 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
+import grpc
 import grpc.aio
 
 from saxgw.sax.admin import Admin
@@ -20,6 +21,7 @@ from saxgw.sax.errors import AdminUnavailable
 from saxgw.sax.increments import Increments
 from saxgw.sax.limits import Bounds
 from saxgw.sax.names import cell_of, parse_cell, parse_cell_or_model, parse_model
+from saxgw.sax.observer import NOBODY, Observer
 from saxgw.sax.replicas import ReplicaSet
 from saxgw.sax.root import Root
 from saxgw.sax.samples import to_samples
@@ -55,6 +57,7 @@ def connect(  # noqa: PLR0913 - settings, by name
     max_waiting: int = 1000,
     min_in_flight: int = 1,
     max_in_flight: int = 1000,
+    observer: Observer = NOBODY,
 ) -> CellClient:
     """Returns a client for the cells under `root`. Nothing is contacted before its first call.
 
@@ -73,6 +76,7 @@ def connect(  # noqa: PLR0913 - settings, by name
         max_waiting: how many requests for one model may wait for a model server with room for them; more are Busy.
         min_in_flight: how many requests of one method a model server is always sent at a time.
         max_in_flight: how many it is never sent more than. In between the client finds out by itself what it takes.
+        observer: is told what becomes of requests to models, and of the replicas.
 
     Raises:
         InvalidName: `root` cannot be a SAX_ROOT.
@@ -85,6 +89,7 @@ def connect(  # noqa: PLR0913 - settings, by name
         max_message_bytes=max_message_bytes,
         max_waiting=max_waiting,
         bounds=Bounds(least=min_in_flight, first=max(min_in_flight, _FIRST_IN_FLIGHT), most=max_in_flight),
+        observer=observer,
     )
 
 
@@ -104,6 +109,7 @@ class CellClient(SaxClient):
         max_message_bytes: int,
         max_waiting: int,
         bounds: Bounds,
+        observer: Observer,
     ) -> None:
         self._root = root
         self._admin_timeout_s = admin_timeout_s
@@ -111,9 +117,10 @@ class CellClient(SaxClient):
         self._channels = Channels(max_message_bytes)
         self._admins: dict[str, Admin] = {}
         # Not by a reference of its own: a cycle would keep a client that was dropped open from telling so.
-        self._dispatcher = Dispatcher(weakref.proxy(self), replica_wait_s)
+        self._dispatcher = Dispatcher(weakref.proxy(self), replica_wait_s, observer)
         self._bounds = bounds
         self._max_waiting = max_waiting
+        self._observer = observer
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -209,7 +216,9 @@ class CellClient(SaxClient):
 
     async def generate(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[Sample]:
         request = self._generate_request(model, text, extra_inputs)
-        response = await self._dispatcher.ask("lm.generate", request, lambda lm: lm.Generate(request))
+        response = await self._dispatcher.ask(
+            "lm.generate", request, lambda lm, metadata: lm.Generate(request, metadata=metadata)
+        )
         return to_samples((entry.text, entry.score) for entry in response.texts[:])  # half the time of iterating
 
     async def generate_stream(
@@ -217,9 +226,10 @@ class CellClient(SaxClient):
     ) -> AsyncGenerator[list[StreamItem]]:
         request = self._generate_request(model, text, extra_inputs)
         only_adds = Increments() if increments else None
-        (call, response), free = await self._dispatcher.take(
-            "lm.generate_stream", request, lambda lm: _begin(lm.GenerateStream(request))
+        (call, response), taken = await self._dispatcher.take(
+            "lm.generate_stream", request, lambda lm, metadata: _begin(lm.GenerateStream(request, metadata=metadata))
         )
+        code = grpc.StatusCode.CANCELLED  # what it stays if the caller leaves
         try:
             while response is not None:
                 items = [
@@ -230,12 +240,14 @@ class CellClient(SaxClient):
                 try:
                     response = await _read(call)
                 except grpc.aio.AioRpcError as error:
+                    code = error.code()
                     raise stream_error(status_of(error), request.model_key) from error
+            code = grpc.StatusCode.OK
             if only_adds is not None and (rest := only_adds.rest()):
                 yield rest
         finally:
             call.cancel()
-            free()
+            taken.done(code)
 
     async def score(
         self, model: str, prefix: str, suffixes: Sequence[str], extra_inputs: ExtraInputs | None = None
@@ -245,14 +257,18 @@ class CellClient(SaxClient):
         request = lm_pb2.ScoreRequest(model_key=self._known(model), prefix=prefix, suffix=suffixes)
         if extra_inputs:
             _fill(request.extra_inputs, extra_inputs)
-        response = await self._dispatcher.ask("lm.score", request, lambda lm: lm.Score(request))
+        response = await self._dispatcher.ask(
+            "lm.score", request, lambda lm, metadata: lm.Score(request, metadata=metadata)
+        )
         return list(response.logp)
 
     async def embed(self, model: str, text: str, extra_inputs: ExtraInputs | None = None) -> list[float]:
         request = lm_pb2.EmbedRequest(model_key=self._known(model), text=text)
         if extra_inputs:
             _fill(request.extra_inputs, extra_inputs)
-        response = await self._dispatcher.ask("lm.embed", request, lambda lm: lm.Embed(request))
+        response = await self._dispatcher.ask(
+            "lm.embed", request, lambda lm, metadata: lm.Embed(request, metadata=metadata)
+        )
         return list(response.embedding)
 
     async def aclose(self) -> None:
@@ -292,6 +308,7 @@ class CellClient(SaxClient):
             forget=forget,
             bounds=self._bounds,
             max_waiting=self._max_waiting,
+            observer=self._observer,
         )
 
     def _check_open(self) -> None:

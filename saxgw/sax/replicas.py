@@ -14,12 +14,14 @@ from saxgw.sax.backoff import pause_s
 from saxgw.sax.errors import Busy, CellNotFound, ModelNotFound, SaxError
 from saxgw.sax.limits import Bounds, Limit
 from saxgw.sax.line import Line
+from saxgw.sax.observer import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from saxgw.sax.admin import Admin
     from saxgw.sax.channels import Channels, Server
+    from saxgw.sax.observer import Observer
 
 _log: Final = logging.getLogger("saxgw.sax")
 
@@ -94,10 +96,12 @@ class ReplicaSet:
         forget: Callable[[str], object],
         bounds: Bounds | None = None,
         max_waiting: int = 1000,
+        observer: Observer = NOBODY,
     ) -> None:
         """Watches `model`, and calls `forget` when that ends: it was unpublished, or not used for `idle_s`.
 
-        `bounds` are those of what a replica is sent at a time; `max_waiting` requests may wait here at once.
+        `bounds` are those of what a replica is sent at a time; `max_waiting` requests may wait here at once; `observer`
+        is told how many replicas there are, and how many of them are not set aside.
         """
         self._model = model
         self._admin = admin
@@ -106,6 +110,7 @@ class ReplicaSet:
         self._forget = forget
         self._bounds = bounds or Bounds()
         self._max_waiting = max_waiting
+        self._observer = observer
         self._lines: dict[str, Line[Replica]] = {}
         """Requests that wait for room, by method."""
         self._loop = asyncio.get_running_loop()
@@ -234,6 +239,7 @@ class ReplicaSet:
         if replica.failures:
             replica.failures = 0
             replica.trying = False
+            self._tell()
             self._serve()
             self._wake(len(self._waiters))
 
@@ -243,6 +249,7 @@ class ReplicaSet:
         replica.trying = False
         replica.failures += 1
         replica.aside_until = self._loop.time() + pause_s(replica.failures, first_s, longest_s)
+        self._tell()
         if all(each.failures for each in self._replicas):
             for line in self._lines.values():  # those who wait for room wait for a replica that is well now
                 line.dismiss()
@@ -327,11 +334,17 @@ class ReplicaSet:
                 self._retire(replica)
         for address in sorted(addresses - {replica.server.address for replica in old}):
             self._replicas.append(Replica(self._channels.open(address), self._bounds))
+        self._tell()
         self._wake(len(self._waiters))
         self._serve()
         if not self._replicas:
             for line in self._lines.values():
                 line.dismiss()
+
+    def _tell(self) -> None:
+        """Tells the observer of a change."""
+        well = sum(not replica.failures for replica in self._replicas)
+        self._observer.replicas(self._model, len(self._replicas), well)
 
     def _retire(self, replica: Replica) -> None:
         replica.gone = True
@@ -353,6 +366,7 @@ class ReplicaSet:
         for replica in self._replicas:
             self._retire(replica)
         self._replicas = []
+        self._tell()
         error = None if watching.cancelled() else watching.exception()
         if not isinstance(error, SaxError | None):
             _log.error("watching %s failed", self._model, exc_info=error)

@@ -176,7 +176,7 @@ class Transcoder:
             if name in binding.own_parameters:
                 parameters.append((name, value))
             elif name in _PRETTY:
-                pretty = _boolean(name, value)
+                pretty = is_pretty(name, value)
             elif name in _ALT:
                 _check_alt(name, value)
             elif name.startswith("$"):
@@ -186,8 +186,8 @@ class Transcoder:
         return Match(binding.route, capture(binding.route.template, segments), pretty, binding, parameters)
 
 
-def _boolean(name: str, value: str) -> bool:
-    """`?pretty` alone means true."""
+def is_pretty(name: str, value: str) -> bool:
+    """What the query parameter that asks for indented JSON says; alone it means true. Raises InvalidInput."""
     if value not in ("", "true", "false"):
         raise InvalidInput(expected("true or false", value).under(name).violation())
     return value != "false"

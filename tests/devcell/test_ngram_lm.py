@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from math import exp
 from pathlib import Path
@@ -181,6 +182,14 @@ def test_an_extra_input_out_of_range_is_refused(lm: NgramLm, name: str, value: E
 def test_settings_out_of_range_are_refused(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least"):
         NgramLmSettings(**{name: value})
+
+
+def test_the_text_of_the_package_is_counted_once() -> None:
+    """Be it by servers that load at the same time, with settings of their own."""
+    with ThreadPoolExecutor(3) as servers:
+        loaded = list(servers.map(lambda seed: NgramLm.load("None", NgramLmSettings(SEED=seed)), range(3)))
+    assert len({id(lm.learned) for lm in loaded}) == 1
+    assert len({generate(lm, "Alice", temperature=5.0)[0].text for lm in loaded}) == 3
 
 
 def test_a_text_file_is_a_checkpoint(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from math import isfinite, log
 from pathlib import Path
@@ -52,11 +54,24 @@ class NgramLmSettings(Settings):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+class Learned:
+    """What a text teaches; nothing changes it afterwards. Raises ValueError if there is nothing in the text."""
+
+    def __init__(self, text: str) -> None:
+        texts = [tokenize(paragraph) for paragraph in paragraphs(text)]
+        if not texts:
+            raise ValueError("the text is empty")
+        self.model: Final = NgramModel(texts)
+        self.spelling: Final = Spelling(self.model.vocabulary)
+        self.embedding: Final = Embedding(self.model)
+
+
 class NgramLm(LanguageModel):
     """An n-gram language model of the text that the checkpoint names.
 
     The checkpoint is the path of a UTF-8 text file whose paragraphs blank lines divide; "None" is Lewis Carroll's
-    "Alice's Adventures in Wonderland", which comes with the package. Loading reads and counts the text.
+    "Alice's Adventures in Wonderland", which comes with the package. Loading reads and counts the text; that one is
+    counted once, and all servers of a process share what came of it.
 
     Extra inputs of a request:
 
@@ -78,14 +93,9 @@ class NgramLm(LanguageModel):
     settings_class: ClassVar[type[Settings]] = NgramLmSettings
     methods: ClassVar[frozenset[str]] = LanguageModel.methods | {"lm.embed"}
 
-    def __init__(self, text: str, settings: NgramLmSettings) -> None:
-        """Trains the model on a text; raises ValueError if there is nothing in it."""
-        texts = [tokenize(paragraph) for paragraph in paragraphs(text)]
-        if not texts:
-            raise ValueError("the text is empty")
-        self._model = NgramModel(texts)
-        self._spelling = Spelling(self._model.vocabulary)
-        self._embedding = Embedding(self._model)
+    def __init__(self, learned: Learned, settings: NgramLmSettings) -> None:
+        self.learned: Final = learned
+        """What it goes by."""
         self._settings = settings
 
     @classmethod
@@ -94,9 +104,10 @@ class NgramLm(LanguageModel):
         if not isinstance(settings, NgramLmSettings):
             raise TypeError(f"settings must be NgramLmSettings, got {type(settings).__name__}")
         if checkpoint == NO_CHECKPOINT:
-            return cls(files(__package__).joinpath("corpus.txt").read_text("utf-8"), settings)
+            with _one_at_a_time:
+                return cls(_alice(), settings)
         try:
-            return cls(Path(checkpoint).read_text("utf-8"), settings)
+            return cls(Learned(Path(checkpoint).read_text("utf-8")), settings)
         except UnicodeDecodeError:
             raise ValueError(f'checkpoint "{checkpoint}" cannot be loaded: it is not a UTF-8 text') from None
         except OSError as error:
@@ -120,7 +131,7 @@ class NgramLm(LanguageModel):
         start = self._start(text)
         # Sample n of a prompt draws by the same random numbers whatever the extra inputs are.
         samples = [
-            sample(self._model, start, decoding, random.Random(f"{self._settings.SEED} {n} {text}"))  # noqa: S311 (no secret)
+            sample(self.learned.model, start, decoding, random.Random(f"{self._settings.SEED} {n} {text}"))  # noqa: S311 (no secret)
             for n in range(self._settings.NUM_SAMPLES)
         ]
         return self._steps(samples, drop_space=start.boundary is Boundary.OPEN_SPACE)
@@ -134,7 +145,7 @@ class NgramLm(LanguageModel):
     def embed(self, text: str, extra_inputs: Mapping[str, ExtraInput]) -> list[float]:
         """Returns the vector of a text; the extra inputs make no difference to it."""
         self._decoding(extra_inputs)
-        return self._embedding.embed(text)
+        return self.learned.embedding.embed(text)
 
     @staticmethod
     def _steps(samples: Sequence[Iterator[tuple[str, float]]], *, drop_space: bool) -> Iterator[Sequence[Piece]]:
@@ -151,21 +162,21 @@ class NgramLm(LanguageModel):
         if tokens[-1] != " ":
             return Start(tokens, boundary_after(tokens[-1]), 0.0)
         tokens.pop()
-        context = self._model.context(tokens)
-        spelled = self._model.probability(UNKNOWN, context) * self._spelling.probability(" ")
-        return Start(tokens, Boundary.OPEN_SPACE, log(self._model.open_space_probability(context) + spelled))
+        context = self.learned.model.context(tokens)
+        spelled = self.learned.model.probability(UNKNOWN, context) * self.learned.spelling.probability(" ")
+        return Start(tokens, Boundary.OPEN_SPACE, log(self.learned.model.open_space_probability(context) + spelled))
 
     def _score(self, start: Start, text: str) -> float:
         if not text:
             return 0.0
         total = -start.log_condition
-        context = self._model.context(start.tokens)
+        context = self.learned.model.context(start.tokens)
         for token in tokenize(f" {text}" if start.boundary is Boundary.OPEN_SPACE else text):
-            known = self._model.known(token)
-            total += log(self._model.probability(known, context))
+            known = self.learned.model.known(token)
+            total += log(self.learned.model.probability(known, context))
             if known == UNKNOWN:
-                total += self._spelling.log_probability(token)
-            context = self._model.context((*context, known))
+                total += self.learned.spelling.log_probability(token)
+            context = self.learned.model.context((*context, known))
         return total
 
     def _decoding(self, extra_inputs: Mapping[str, ExtraInput]) -> Decoding:
@@ -195,7 +206,16 @@ class NgramLm(LanguageModel):
         max_steps = integer("per_example_max_decode_steps", 1, settings.MAX_DECODE_STEPS, "MAX_DECODE_STEPS")
         return Decoding(
             temperature=temperature,
-            top_k=top_k or settings.TOP_K or len(self._model.vocabulary),
+            top_k=top_k or settings.TOP_K or len(self.learned.model.vocabulary),
             top_p=top_p,
             max_steps=max_steps,
         )
+
+
+_one_at_a_time: Final = threading.Lock()
+"""Servers that load at the same time wait for the first, instead of doing what it does."""
+
+
+@cache
+def _alice() -> Learned:
+    return Learned(files(__package__).joinpath("corpus.txt").read_text("utf-8"))

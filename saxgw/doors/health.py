@@ -1,0 +1,105 @@
+"""Health through both doors: pages for probes over HTTP, and grpc.health.v1. Both tell what `Health` knows.
+
+- `/livez`: the process runs its event loop. Nothing behind it is looked at, so that a broken cell restarts no gateway.
+- `/readyz`: callers may be sent here; `?model=/sax/cell/model` asks about one model.
+- `/healthz`: the same, for tools that look there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import orjson
+from aiohttp import web
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from saxgw.rpc.health import Condition, Health, Readiness, TooManySubjects
+from saxgw.rpc.status import Code, RpcError, retry_info
+from saxgw.transcoding.url import parse_query
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+LIVE_PATH: Final = "/livez"
+
+READY_PATH: Final = "/readyz"
+
+HEALTH_PATH: Final = "/healthz"
+
+_RETRY_S: Final = 1.0
+
+_STATUSES: Final = {
+    Readiness.READY: health_pb2.HealthCheckResponse.SERVING,
+    Readiness.NOT_READY: health_pb2.HealthCheckResponse.NOT_SERVING,
+    Readiness.UNKNOWN: health_pb2.HealthCheckResponse.SERVICE_UNKNOWN,
+}
+
+_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+class HealthPages:
+    """Answers probes over HTTP: 200, or an error that says what is wrong."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def __contains__(self, path: object) -> bool:
+        return path in (LIVE_PATH, READY_PATH, HEALTH_PATH)
+
+    async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:  # noqa: ARG002 - as all pages
+        """The answer to GET or HEAD.
+
+        Raises InvalidInput for a malformed query, and RpcError: UNAVAILABLE if it is not ready, NOT_FOUND if there is
+        no such model, RESOURCE_EXHAUSTED if too many models are being asked about.
+        """
+        if path == LIVE_PATH:
+            return _answer("live")
+        model = dict(parse_query(query)).get("model", "")
+        try:
+            condition = await self._health.condition(model)
+        except TooManySubjects as error:
+            raise _exhausted(error) from None
+        if condition.readiness is Readiness.READY:
+            return _answer("ready")
+        code = Code.UNAVAILABLE if condition.readiness is Readiness.NOT_READY else Code.NOT_FOUND
+        raise RpcError(code, condition.reason, [retry_info(_RETRY_S)] if code is Code.UNAVAILABLE else ())
+
+
+class HealthService(health_pb2_grpc.HealthServicer):
+    """grpc.health.v1: the server, its services, and each model by its name."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def Check(  # noqa: N802 - the name is gRPC's
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        try:
+            condition = await self._health.condition(request.service)
+        except TooManySubjects as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        if condition.readiness is Readiness.UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND, condition.reason)
+        return _response(condition)
+
+    async def Watch(  # noqa: N802 - likewise
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncGenerator[health_pb2.HealthCheckResponse]:
+        try:
+            async for condition in self._health.watch(request.service):
+                yield _response(condition)
+        except TooManySubjects as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+
+
+def _response(condition: Condition) -> health_pb2.HealthCheckResponse:
+    return health_pb2.HealthCheckResponse(status=_STATUSES[condition.readiness])
+
+
+def _answer(status: str) -> web.Response:
+    return web.Response(body=orjson.dumps({"status": status}), headers=_HEADERS)
+
+
+def _exhausted(error: TooManySubjects) -> RpcError:
+    return RpcError(Code.RESOURCE_EXHAUSTED, str(error), [retry_info(_RETRY_S)])

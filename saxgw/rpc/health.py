@@ -1,0 +1,261 @@
+"""Whether what is served is ready: one state, looked at now and then, for all who ask and however they ask.
+
+What is asked about is a *subject*, named as grpc.health.v1 names services: the empty name is the server itself. Each
+subject that somebody asks about is looked at again every few seconds, so that probes cost what lies behind the gateway
+next to nothing, and all of them are told the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from google.protobuf.descriptor import MethodDescriptor
+
+    from saxgw.rpc.call import Call
+    from saxgw.rpc.endpoint import Interceptor, Scope
+
+_log = logging.getLogger("saxgw.health")
+
+INTERVAL_S: Final = 5.0
+"""How long after a look at a subject comes the next."""
+
+TIMEOUT_S: Final = 5.0
+"""How long a look may take."""
+
+_MAX_SUBJECTS: Final = 256
+"""How many subjects are looked at. Anybody may ask about anything, and each costs a question now and then."""
+
+_FORGET_S: Final = 60.0
+"""After how long without anybody asking a subject is no longer looked at."""
+
+
+class Readiness(Enum):
+    """What a subject may be."""
+
+    READY = "ready"
+    NOT_READY = "not ready"
+    UNKNOWN = "unknown"
+    """There is nothing of that name."""
+
+
+class Condition(NamedTuple):
+    """How a subject is."""
+
+    readiness: Readiness
+    reason: str = ""
+    """Why it is not ready, for people."""
+
+
+READY: Final = Condition(Readiness.READY)
+
+LEAVING: Final = Condition(Readiness.NOT_READY, "the gateway is shutting down")
+
+Look: TypeAlias = Callable[[str], Awaitable[Condition]]
+"""Finds out how a subject is; may take long and may be cancelled."""
+
+
+class TooManySubjects(Exception):
+    """So many subjects are being watched that no other can be."""
+
+
+async def always_ready(subject: str) -> Condition:
+    """The look of a server with nothing behind it: it is ready, and nothing else is known."""
+    return Condition(Readiness.UNKNOWN, f'there is nothing called "{subject}"') if subject else READY
+
+
+@dataclass(eq=False)
+class _Subject:
+    name: str
+    asked_at: float = 0.0
+    condition: Condition | None = None
+    answered: bool = False
+    watchers: int = 0
+    looking: asyncio.Future[None] | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it may be forgotten, which the server itself never may."""
+        return bool(self.name) and not self.watchers and self.looking is None
+
+    def set(self, condition: Condition) -> None:
+        if self.condition != condition:
+            self.condition = condition
+            self.tell()
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Health:
+    """Looks at what is asked about, from entering to leaving: `async with Health(look) as health`.
+
+    Args:
+        look: Finds out how a subject is.
+        aliases: Other names of the server itself, such as those of its services.
+        canonical: Makes one name of those that mean the same subject.
+        interval_s: Seconds between two looks at a subject.
+        timeout_s: Seconds that one may take.
+    """
+
+    def __init__(
+        self,
+        look: Look = always_ready,
+        *,
+        aliases: Iterable[str] = (),
+        canonical: Callable[[str], str] = str,
+        interval_s: float = INTERVAL_S,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._look = look
+        self._aliases = frozenset(aliases)
+        self._canonical = canonical
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._subjects = {"": _Subject("")}
+        self._leaving = False
+        self._looker: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._looker = asyncio.create_task(self._look_again())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = [task for task in (self._looker, *(s.looking for s in self._subjects.values())) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def leave(self) -> None:
+        """Makes everything not ready, for good: callers shall go elsewhere."""
+        self._leaving = True
+        for subject in self._subjects.values():
+            subject.tell()
+
+    def answered(self, name: str = "") -> None:
+        """Says that what is behind a subject has just answered a call.
+
+        A look that fails after that does not make the subject not ready: model servers go on without their admin.
+        """
+        if (subject := self._subjects.get(self._canonical(name))) is not None:
+            subject.answered = True
+
+    async def condition(self, name: str = "") -> Condition:
+        """How a subject was when it was last looked at; the first to ask about one waits for the look.
+
+        Raises TooManySubjects.
+        """
+        if self._leaving:
+            return LEAVING
+        subject = self._subject(name)
+        subject.asked_at = time.monotonic()
+        if subject.condition is None:
+            await self._look_at(subject)
+        # Looking may have taken until after leave().
+        return LEAVING if self._leaving or subject.condition is None else subject.condition
+
+    async def watch(self, name: str = "") -> AsyncGenerator[Condition]:
+        """Yields how a subject is, and again whenever its readiness has changed. Raises TooManySubjects."""
+        subject = self._subject(name)
+        subject.watchers += 1
+        told: Readiness | None = None
+        try:
+            while True:
+                changed = subject.changed
+                condition = await self.condition(name)
+                if condition.readiness is not told:
+                    told = condition.readiness
+                    yield condition
+                await changed.wait()
+        finally:
+            subject.watchers -= 1
+
+    def _subject(self, name: str) -> _Subject:
+        name = "" if name in self._aliases else self._canonical(name)
+        if (subject := self._subjects.get(name)) is None:
+            if len(self._subjects) >= _MAX_SUBJECTS:
+                self._forget_oldest()
+            subject = self._subjects[name] = _Subject(name)
+        return subject
+
+    def _forget_oldest(self) -> None:
+        idle = [subject for subject in self._subjects.values() if subject.is_idle]
+        if not idle:
+            raise TooManySubjects(f"{len(self._subjects)} names are being watched already, which is the limit")
+        del self._subjects[min(idle, key=lambda subject: subject.asked_at).name]
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.gather(*map(self._look_at, self._subjects.values()))
+            await asyncio.sleep(self._interval_s)
+            long_ago = time.monotonic() - _FORGET_S
+            for subject in list(self._subjects.values()):
+                if subject.is_idle and subject.asked_at < long_ago:
+                    del self._subjects[subject.name]
+
+    async def _look_at(self, subject: _Subject) -> None:
+        """Looks, once for all who want to know at the same time; who leaves meanwhile does not end it."""
+        if subject.looking is None:
+            subject.looking = asyncio.ensure_future(self._find_out(subject))
+        await asyncio.shield(subject.looking)
+
+    async def _find_out(self, subject: _Subject) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                condition = await self._look(subject.name)
+        except TimeoutError:
+            condition = Condition(Readiness.NOT_READY, f"no answer within {self._timeout_s:g} s")
+        except Exception:  # noqa: BLE001 - whatever it is, probes are answered, and the next look comes
+            _log.exception("looking whether %r is ready failed", subject.name)
+            condition = Condition(Readiness.NOT_READY, "the gateway failed unexpectedly; its log tells more")
+        finally:
+            subject.looking = None
+        if condition.readiness is Readiness.NOT_READY and subject.answered:
+            condition = READY
+        subject.answered = False
+        subject.set(condition)
+
+
+def note_answers(health: Health, methods: Iterable[str], subject_of: Callable[[Call], str]) -> Interceptor:
+    """Tells `health` of calls that have succeeded.
+
+    `methods` are the names of those whose success shows that what is behind the server is well; `subject_of` tells the
+    subject, beside the server itself, that a call was about.
+    """
+    telling = frozenset(methods)
+
+    def interceptor(method: MethodDescriptor) -> Scope | None:
+        return (lambda call: _Noting(health, subject_of, call)) if method.name in telling else None
+
+    return interceptor
+
+
+class _Noting:
+    __slots__ = ("_call", "_health", "_subject_of")
+
+    def __init__(self, health: Health, subject_of: Callable[[Call], str], call: Call) -> None:
+        self._health = health
+        self._subject_of = subject_of
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._health.answered()
+            self._health.answered(self._subject_of(self._call))

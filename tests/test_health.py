@@ -1,0 +1,241 @@
+"""Health, as probes ask for it over HTTP and over gRPC: both always tell the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from saxgw import gateway as gateways
+from saxgw.devcell import DevCell
+from saxgw.gateway import Gateway
+from saxgw.rpc import health
+from saxgw.sax import SaxClient
+from saxgw.service import readiness_of
+from tests.callers import GrpcCaller
+from tests.conftest import definition, settings
+from tests.devcell.harness import QUICK, until
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+MODEL = "/sax/test/lm"
+
+
+class Probes:
+    """Asks both doors of a gateway."""
+
+    def __init__(self, http: aiohttp.ClientSession, channel: grpc.aio.Channel) -> None:
+        self.call = GrpcCaller(channel)
+        self.stub: Any = health_pb2_grpc.HealthStub(channel)
+        self.http = http
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with self.http.get(path) as response:
+            assert response.headers.get("Cache-Control") == ("no-store" if response.status == 200 else None)
+            return response.status, await response.json()
+
+    async def status(self, subject: str = "") -> int:
+        """What all ways of asking tell of the server or a model, as HTTP says it."""
+        query = f"?model={subject}" if subject else ""
+        by_http = {(await self.get(f"/{path}{query}"))[0] for path in ("readyz", "healthz")}
+        by_grpc = set()
+        for service in {subject, subject or "saxgw.v1.SaxService"}:
+            try:
+                answer = await self.stub.Check(health_pb2.HealthCheckRequest(service=service))
+                by_grpc.add({SERVING: 200, NOT_SERVING: 503}[answer.status])
+            except grpc.aio.AioRpcError as error:
+                by_grpc.add({grpc.StatusCode.NOT_FOUND: 404}[error.code()])
+        assert by_http == by_grpc, "the doors disagree"
+        return by_http.pop()
+
+    def becomes(self, status: int, subject: str = "") -> Callable[[], Awaitable[bool]]:
+        async def held() -> bool:
+            try:
+                return await self.status(subject) == status
+            except AssertionError:  # a look came between the two questions
+                return False
+
+        return held
+
+
+@asynccontextmanager
+async def probing(root: str, **changed: Any) -> AsyncIterator[Probes]:
+    async with (
+        Gateway(settings(root, **changed)) as gateway,
+        aiohttp.ClientSession(f"http://{gateway.http_address}") as http,
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        yield Probes(http, channel)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Has gateways look so often that tests need not wait for it; counts how often they have looked at each subject."""
+    seen: Counter[str] = Counter()
+    original = readiness_of
+
+    def often(look: health.Look, **options: Any) -> health.Health:
+        return health.Health(look, **options, interval_s=0.05)
+
+    def counted(sax: SaxClient) -> health.Look:
+        look = original(sax)
+
+        async def counted_look(subject: str) -> health.Condition:
+            try:
+                return await look(subject)
+            finally:
+                seen[subject] += 1
+
+        return counted_look
+
+    monkeypatch.setattr(gateways, "Health", often)
+    monkeypatch.setattr(gateways, "readiness_of", counted)
+    return seen
+
+
+async def test_ready(cell: DevCell) -> None:
+    """A gateway before a cell that answers is ready, and says so on all paths, by GET and by HEAD."""
+    async with probing(cell.root) as probes:
+        assert await probes.status() == 200
+        assert await probes.get("/readyz") == (200, {"status": "ready"})
+        assert await probes.get("/livez") == (200, {"status": "live"})
+        async with probes.http.head("/livez") as response:
+            assert (response.status, await response.read()) == (200, b"")
+
+
+async def test_admin_server(cell: DevCell) -> None:
+    """Probes may ask on the admin port as well, where callers cannot: there it is for TLS and keys to stay out."""
+    async with (
+        Gateway(settings(cell.root, admin_port=0)) as gateway,
+        aiohttp.ClientSession(f"http://{gateway.admin_address}") as admin,
+    ):
+        for path, status in (("/livez", 200), ("/readyz", 200), ("/readyz?model=/sax/test/none", 404), ("/docs", 404)):
+            async with admin.get(path) as response:
+                assert response.status == status
+
+
+async def test_models(cell: DevCell, published: str) -> None:
+    """A model is ready once a model server has it; one that is not published is not known, nor is one of no cell."""
+    async with probing(cell.root) as probes:
+        await probes.call("WaitForReady", {"model": published})
+        assert await probes.status(published) == 200
+        assert await probes.status(published.removeprefix("/")) == 200
+        for name in ("/sax/test/none", "/sax/none/lm", "nonsense"):
+            assert await probes.status(name) == 404
+
+
+@pytest.mark.usefixtures("looks")
+async def test_model_without_model_server(cell: DevCell, model: str) -> None:
+    """A model that no model server has is not ready, with a reason; a watch sees it come and go."""
+    async with probing(cell.root) as probes:
+        watch = probes.stub.Watch(health_pb2.HealthCheckRequest(service=model))
+        assert (await watch.read()).status == SERVICE_UNKNOWN
+        await probes.call("Publish", definition(model, replicas=0))
+        assert (await watch.read()).status == NOT_SERVING
+        status, answer = await probes.get(f"/readyz?model={model}")
+        assert (status, answer["error"]["status"]) == (503, "UNAVAILABLE")
+        assert f"no model server has {model} loaded" in answer["error"]["message"]
+        await probes.call("Update", definition(model, replicas=1))
+        assert (await watch.read()).status == SERVING
+        await until(probes.becomes(200, model))
+        await probes.call("Unpublish", {"model": model})
+        # Its model server may be gone a moment before the model is.
+        while (seen := (await watch.read()).status) != SERVICE_UNKNOWN:
+            assert seen == NOT_SERVING
+        watch.cancel()
+
+
+@pytest.mark.usefixtures("looks")
+async def test_admin_dies_and_comes_back() -> None:
+    """Without its admin a cell is not ready, while it is alive; both come back with the admin."""
+    async with DevCell(faults=True, timing=QUICK) as cell, probing(cell.root, admin_timeout=0.3) as probes:
+        await until(probes.becomes(200))
+        await cell.admin.faults.kill()
+        await until(probes.becomes(503))
+        assert (await probes.get("/livez"))[0] == 200
+        await cell.admin.faults.restart()
+        await until(probes.becomes(200))
+
+
+async def test_model_servers_that_answer_without_their_admin(looks: Counter[str]) -> None:
+    """While model servers answer, a dead admin does not make a gateway not ready: generating goes on."""
+    async with DevCell(faults=True, timing=QUICK) as cell, probing(cell.root, admin_timeout=0.3) as probes:
+        await probes.call("Publish", definition(MODEL, model_path="saxgw.devcell.NgramLm"))
+        await probes.call("WaitForReady", {"model": MODEL})
+        await until(probes.becomes(200, MODEL))
+        request = {"model": MODEL, "query": "x", "extra_inputs": {"per_example_max_decode_steps": 1}}
+        await probes.call("Generate", request)
+        await cell.admin.faults.kill()
+        before = looks.copy()
+        while any(looks[subject] < before[subject] + 3 for subject in ("", MODEL)):
+            await probes.call("Generate", request)
+            assert await probes.status() == await probes.status(MODEL) == 200
+        # Once nobody calls, nothing shows that the cell is well.
+        await until(probes.becomes(503))
+        await until(probes.becomes(503, MODEL))
+
+
+async def test_no_cell(tmp_path: Path) -> None:
+    """Before there is a cell, and before there is a SAX_ROOT, it is not ready, and says why."""
+    for root, reason in ((tmp_path, "there is no cell"), (tmp_path / "none", "SAX_ROOT")):
+        async with probing(str(root)) as probes:
+            assert await probes.status() == 503
+            _, answer = await probes.get("/readyz")
+            assert reason in answer["error"]["message"]
+
+
+async def test_many_names() -> None:
+    """Names that nobody asks about any more make room for others; those that are watched do not."""
+    state = health.Health()
+    watches = [state.watch(f"watched {number}") for number in range(255)]
+    for watch in watches[:-1]:
+        await anext(watch)
+    for number in range(1000):
+        assert (await state.condition(f"asked {number}")).readiness is health.Readiness.UNKNOWN
+    await anext(watches[-1])
+    with pytest.raises(health.TooManySubjects):
+        await state.condition("one more")
+    await watches[0].aclose()
+    await state.condition("one more")
+    for watch in watches:
+        await watch.aclose()
+
+
+async def test_look_that_fails() -> None:
+    """A look that takes too long or fails makes the subject not ready; those who ask meanwhile share one look."""
+    looks = 0
+
+    async def look(subject: str) -> health.Condition:
+        nonlocal looks
+        looks += 1
+        if subject == "broken":
+            raise LookupError
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    async with health.Health(look, timeout_s=0.01) as state:
+        assert await state.condition("broken") == (
+            health.Readiness.NOT_READY,
+            "the gateway failed unexpectedly; its log tells more",
+        )
+        looks = 0
+        answers = await asyncio.gather(*(state.condition("slow") for _ in range(10)))
+        assert set(answers) == {(health.Readiness.NOT_READY, "no answer within 0.01 s")}
+        assert looks == 1
+
+
+async def test_malformed_query(cell: DevCell) -> None:
+    """A query that cannot be read is refused as everywhere."""
+    async with probing(cell.root) as probes:
+        status, answer = await probes.get("/readyz?model=%ff")
+        assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
