@@ -43,7 +43,7 @@ lint-deploy: $(DEPLOY)  ## Check the Dockerfile, the shell scripts, and that the
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 lock: $(DEPLOY)  ## Fix what the image installs. What is fixed stays as far as it may; UPGRADE=1 takes the newest.
-	$(LOCK) pyproject.toml --extra otel --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra jwt --extra otel --output-file requirements.lock
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - --output-file requirements-build.lock
 

@@ -231,9 +231,7 @@ class HttpDoor(HttpServer):
 
     def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         super().complete(request, response)
-        if request.method == "OPTIONS" and "Allow" in response.headers:
-            response.headers.update(self._browsers.preflight(request, response.headers["Allow"]))
-        for name, value in self._browsers.headers(request).items():
+        for name, value in self._browsers.headers(request, response.headers.get("Allow")).items():
             response.headers.add(name, value)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
