@@ -155,11 +155,12 @@ class Gateway:
     running ones have `settings.drain_timeout` seconds to finish, and are then ended with UNAVAILABLE. Entering
     raises OSError if an address cannot be bound, saxgw.watched.InvalidFile if a file that the settings name makes no
     sense, and saxgw.sax.official.ModuleMissing if there is no official client where that is set; it leaves nothing
-    running then.
+    running then. With `reuse_port` other processes may listen on the same ports.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, reuse_port: bool = False) -> None:
         self._settings = settings
+        self._reuse_port = reuse_port
         self._running = Running()
         self._stack = AsyncExitStack()
         self._admin: AdminServer | None = None
@@ -192,6 +193,7 @@ class Gateway:
                     settings.host,
                     settings.http_port,
                     tls=None if tls is None else tls.context,
+                    reuse_port=self._reuse_port,
                     pages=[HealthPages(self._health), OwnPages(openapi)],
                     browsers=_browsers(settings),
                     limits=HttpLimits(
@@ -212,6 +214,7 @@ class Gateway:
                     settings.host,
                     settings.grpc_port,
                     credentials=None if tls is None else tls.credentials,
+                    reuse_port=self._reuse_port,
                     health=self._health,
                     max_request_bytes=settings.max_request_bytes,
                     max_metadata_bytes=settings.max_header_bytes,

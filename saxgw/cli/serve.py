@@ -10,6 +10,7 @@ import click
 import orjson
 
 from saxgw.cli.config import configurable, print_values
+from saxgw.cli.workers import supervise, usable_cpus
 from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
 
 if TYPE_CHECKING:
@@ -82,13 +83,16 @@ def serve(*, print_config: bool, **values: Any) -> None:  # noqa: ANN401 - one f
     settings = _settings(values)
     if "://" not in settings.sax_root and not Path(settings.sax_root).is_dir():
         click.echo(f"saxgw: there is no directory {settings.sax_root} yet; until there is, no cell is found", err=True)
+    if (workers := settings.workers or usable_cpus()) > 1:
+        supervise(settings, workers)
+        return
     from saxgw.cli import serving  # noqa: PLC0415 - imports servers, which take half a second
 
     serving.run(serving.serve(settings), settings)
 
 
 @click.command()
-@_settings_options("sax_root", "host", "admin_host")
+@_settings_options("sax_root", "host", "admin_host", "workers")
 @click.option(
     "--root",
     type=click.Path(file_okay=False),
