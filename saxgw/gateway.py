@@ -185,7 +185,12 @@ class Gateway:
             if settings.admin_port is not None:
                 host = settings.admin_host or settings.host
                 self._admin = await stack.enter_async_context(
-                    AdminServer([telemetry.page, HealthPages(self._health)], host, settings.admin_port)
+                    AdminServer(
+                        [telemetry.page, HealthPages(self._health)],
+                        host,
+                        settings.admin_port,
+                        reuse_port=self._reuse_port,
+                    )
                 )
             self._http = await stack.enter_async_context(
                 HttpDoor(

@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tests.conftest import definition
 from tests.held_model import HELD, HeldModel
 from tests.load import Load
 from tests.process import Running, clean, command, run, running, start
+from tests.telemetry.scrape import scrape
 
 TIMEOUT_S = 30
 """No test waits nearly as long."""
@@ -101,10 +102,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def serving(cell: DevCell, *arguments: str, workers: int = 2) -> AsyncIterator[tuple[Running, list[int]]]:
+async def serving(
+    cell: DevCell, *arguments: str, workers: int = 2, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Running, list[int]]]:
     """`saxgw serve` with workers, whose process ids come with it."""
-    async with running("serve", "--sax-root", cell.root, "--workers", str(workers), *arguments) as gateway:
-        assert gateway.serving == f"cells of {cell.root}, {workers} workers"
+    arguments = ("serve", "--sax-root", cell.root, "--workers", str(workers), *arguments)
+    async with running(*arguments, environment=environment) as gateway:
+        assert gateway.serving.startswith(f"cells of {cell.root}, ")
+        assert gateway.serving.endswith(f", {workers} workers")
         pids = children(gateway.process.pid)
         assert len(pids) == workers
         yield gateway, pids
@@ -112,12 +117,12 @@ async def serving(cell: DevCell, *arguments: str, workers: int = 2) -> AsyncIter
 
 
 @asynccontextmanager
-async def hanging() -> AsyncIterator[tuple[Running, list[int]]]:
+async def hanging(*arguments: str) -> AsyncIterator[tuple[Running, list[int]]]:
     """Workers of which one has a call to answer that does not end by itself."""
     held = HeldModel()
     async with (
         DevCell(models=held.classes) as cell,
-        serving(cell, "--drain-timeout=60") as (gateway, workers),
+        serving(cell, "--drain-timeout=60", *arguments) as (gateway, workers),
         aiohttp.ClientSession(f"http://{gateway.http_address}") as session,
     ):
         async with session.post("/publish", json=definition("/sax/test/held", model_path=HELD)) as response:
@@ -271,6 +276,38 @@ async def test_warning() -> None:
     async with running("serve", "--sax-root=/tmp", "--workers=2", "--host", host) as gateway:
         _, errors = await gateway.stop(signal.SIGTERM)
     assert errors.count("nobody is asked who they are") == 1
+
+
+async def test_metrics_of_all_workers(cell: DevCell, tmp_path: Path) -> None:
+    """Any worker tells what all have counted, those that are dead as well; nothing is left of that in the end."""
+    environment = {"TMPDIR": str(tmp_path)}
+    async with serving(cell, "--admin-port=0", environment=environment) as (gateway, workers):
+        for _ in range(40):
+            async with aiohttp.ClientSession(f"http://{gateway.http_address}") as session:
+                assert (await session.get("/listall?sax_cell=/sax/test")).status == 200
+        admin = gateway.serving.partition("http://")[2].partition("/")[0]
+        labels = {"method": "ListAll", "door": "http", "code": "OK"}
+        for _ in range(10):
+            assert (await scrape(admin)).value("saxgw_calls_total", **labels) == 40
+        os.kill(workers[0], signal.SIGKILL)
+        await replaced(gateway, workers)
+        assert (await scrape(admin)).value("saxgw_calls_total", **labels) == 40
+        assert os.listdir(tmp_path)  # noqa: PTH208 - names are enough
+        assert (await gateway.stop(signal.SIGTERM))[0] == 0
+        assert not os.listdir(tmp_path)  # noqa: PTH208 - names are enough
+
+
+async def test_calls_of_a_dead_worker_do_not_run() -> None:
+    """What a worker was doing when it died does not count as running."""
+    async with hanging("--admin-port=0") as (gateway, workers):
+        admin = gateway.serving.partition("http://")[2].partition("/")[0]
+        running = {"method": "Generate", "door": "http"}
+        assert (await scrape(admin)).value("saxgw_calls_in_flight", **running) == 1
+        (busy,) = (pid for pid in workers if connections(pid, port_of(gateway.http_address)))
+        os.kill(busy, signal.SIGKILL)
+        await said(gateway, "another is started")
+        assert (await scrape(admin)).value("saxgw_calls_in_flight", **running) == 0
+        assert (await gateway.stop(signal.SIGTERM))[0] == 0
 
 
 async def test_reaping(cell: DevCell) -> None:

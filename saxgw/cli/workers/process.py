@@ -49,9 +49,14 @@ class WorkerProcess:
         return time.monotonic() - self._began
 
     @property
+    def has_served(self) -> bool:
+        """Whether it was ready, be it no more."""
+        return self._ready.done()
+
+    @property
     def failed(self) -> bool:
-        """Whether it was ready, and ended in another way than by finishing what it had to do."""
-        return self._ready.done() and self._exit_code != 0
+        """Whether it ended in another way than by finishing what it had to do."""
+        return self._exit_code != 0
 
     async def ready(self) -> Ready:
         """Waits until it is; raises ClickException if it will never be."""

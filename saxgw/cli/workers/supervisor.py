@@ -18,12 +18,14 @@ import click
 
 from saxgw.cli.workers.ports import held
 from saxgw.cli.workers.process import WorkerProcess
+from saxgw.cli.workers.shared_metrics import shared_metrics
 from saxgw.settings import flag
 
 if TYPE_CHECKING:
+    from saxgw.cli.workers.shared_metrics import SharedMetrics
     from saxgw.settings import Settings
 
-_PORTS: Final = {"http_port": "host", "grpc_port": "host"}
+_PORTS: Final = {"http_port": "host", "grpc_port": "host", "admin_port": "admin_host"}
 """Settings that are ports, and those that say where."""
 
 _KILLED: Final = 128
@@ -44,16 +46,19 @@ def supervise(settings: Settings, count: int) -> None:
     Exit if one of them did not finish.
     """
     with ExitStack() as stack:
-        ports: dict[str, Any] = {name: _hold(stack, settings, name) for name in _PORTS}
+        ports: dict[str, Any] = {
+            name: _hold(stack, settings, name) for name in _PORTS if getattr(settings, name) is not None
+        }
         try:
-            asyncio.run(_Supervisor(dataclasses.replace(settings, **ports), count).run())
+            metrics = None if settings.admin_port is None else stack.enter_context(shared_metrics())
+            asyncio.run(_Supervisor(dataclasses.replace(settings, **ports), count, metrics).run())
         except OSError as error:
             raise click.ClickException(str(error)) from error
 
 
 def _hold(stack: ExitStack, settings: Settings, name: str) -> int:
     """Holds the port that a setting names until the stack is left; returns its number."""
-    host, port = getattr(settings, _PORTS[name]), getattr(settings, name)
+    host, port = getattr(settings, _PORTS[name]) or settings.host, getattr(settings, name)
     try:
         return stack.enter_context(held(host, port))
     except (OSError, UnicodeError) as error:  # a UnicodeError is a host name that cannot be one
@@ -65,9 +70,10 @@ def _hold(stack: ExitStack, settings: Settings, name: str) -> int:
 class _Supervisor:
     """Keeps as many workers running as are wanted, until a signal comes."""
 
-    def __init__(self, settings: Settings, count: int) -> None:
+    def __init__(self, settings: Settings, count: int, metrics: SharedMetrics | None) -> None:
         self._settings = settings
         self._count = count
+        self._metrics = metrics
         self._workers: dict[int, WorkerProcess] = {}
         """Those that run, by process id."""
         self._leaving = asyncio.Event()
@@ -104,7 +110,7 @@ class _Supervisor:
         while True:
             what = f"worker {number} (process {worker.pid}) {await worker.ended()}"
             if self._leaving.is_set():
-                if worker.failed and self._exit_code < _KILLED:
+                if worker.has_served and worker.failed and self._exit_code < _KILLED:
                     self._exit_code = 1
                     _say(what)
                 return
@@ -145,6 +151,8 @@ class _Supervisor:
                 pid, status = ended
                 if worker := self._workers.pop(pid, None):
                     worker.end(os.waitstatus_to_exitcode(status))
+                    if self._metrics is not None:
+                        self._metrics.forget(pid, served=worker.has_served)
 
 
 def _longer(pause_s: float) -> float:
