@@ -57,7 +57,7 @@ format: $(READY)  ## Format the code.
 protos: $(READY)  ## Generate the Python code of the protos again.
 	$(BIN)/python hatch_build.py
 
-bench: $(READY)  ## Measure what calls, streams, JSON and a gateway beside an application cost, and what large bodies do to others.
+bench: $(READY)  ## Measure what calls, streams, JSON and a gateway beside an application cost, what workers bring, and what large bodies do to others.
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.streaming
 	$(BIN)/python -m bench.transcoding
@@ -66,6 +66,7 @@ bench: $(READY)  ## Measure what calls, streams, JSON and a gateway beside an ap
 	$(BIN)/python -m bench.recovery
 	$(BIN)/python -m bench.sidecar
 	$(BIN)/python -m bench.chain
+	$(BIN)/python -m bench.workers
 
 clean:  ## Remove everything that was set up or generated.
 	rm -rf .venv third_party tests/node/node_modules .ci/node_modules
