@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 
 from saxgw.cli.workers import usable_cpus
 from saxgw.cli.workers.ports import held
+from saxgw.cli.workers.shared_metrics import shared_metrics
 from saxgw.devcell import DevCell
 from tests.conftest import definition
 from tests.held_model import HELD, HeldModel
@@ -308,6 +310,13 @@ async def test_calls_of_a_dead_worker_do_not_run() -> None:
         await said(gateway, "another is started")
         assert (await scrape(admin)).value("saxgw_calls_in_flight", **running) == 0
         assert (await gateway.stop(signal.SIGTERM))[0] == 0
+
+
+def test_metrics_need_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder for temporary files, as in a container that has none, the error says what to do."""
+    monkeypatch.setattr(tempfile, "tempdir", "/does/not/exist")
+    with pytest.raises(OSError, match=r"no place: .*; set TMPDIR"), shared_metrics():
+        pass
 
 
 async def test_reaping(cell: DevCell) -> None:

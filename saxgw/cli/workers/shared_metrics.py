@@ -35,8 +35,15 @@ class SharedMetrics:
 
 @contextmanager
 def shared_metrics() -> Iterator[SharedMetrics]:
-    """Makes a folder, which is deleted in the end. Raises OSError."""
-    with tempfile.TemporaryDirectory(prefix="saxgw-metrics-") as folder:
+    """Makes a folder, which is deleted in the end. Raises OSError if there is no place for it."""
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="saxgw-metrics-")
+    except OSError as error:
+        raise OSError(
+            f"workers share their metrics in files, for which there is no place: {error.strerror}; "
+            "set TMPDIR to a folder that can be written to, or do without --admin-port"
+        ) from error
+    with temporary as folder:
         os.environ[_VARIABLE] = folder
         try:
             yield SharedMetrics(Path(folder))
