@@ -220,6 +220,13 @@ class Settings:
         "", "File of authorities, in PEM; whoever connects must then show a certificate of one of them."
     )
 
+    workers: int = _setting(
+        1,
+        "How many processes serve, all on the same ports; 0 for as many as there are CPUs to use. Limits such as "
+        "--max-calls hold for each.",
+        low=0,
+    )
+
     log_level: str = _setting("info", f"What to log: {', '.join(LOG_LEVELS)}.")
 
     # What is told of calls (saxgw/telemetry).

@@ -83,9 +83,12 @@ async def test_switches_can_be_turned_off(write: Write) -> None:
 
 async def test_printed_config_can_be_read_back(write: Write) -> None:
     """What --print-config prints gives the same values as a configuration file, which then is where they come from."""
-    output, values = await printed("--drain-timeout=2.5", environment={"SAX_ROOT": 'a "b"\\ü\n#'})
+    output, values = await printed(
+        "--drain-timeout=2.5", "--allow-checkpoint=None", environment={"SAX_ROOT": 'a "b"\\ü\n#'}
+    )
     unset = re.findall(r"^# (\w+) is not set$", output, re.MULTILINE)
     assert set(values) | set(unset) == {field.name for field in dataclasses.fields(Settings)}
+    assert values["allow_checkpoint"] == ["None"]
     assert values["sax_root"] == 'a "b"\\ü\n#'
     assert "# environment variable SAX_ROOT\n" in output
     file = write(output)
@@ -136,6 +139,11 @@ async def test_printing_checks_the_values() -> None:
         (b"drain_timeout = 2026-01-01", "drain_timeout must be a number, not a date or time"),
         (b"ignore_unknown_fields = 1", "ignore_unknown_fields must be a boolean, not an integer"),
         (b"host = ['a']", "host must be a string, not an array"),
+        (b"allow_checkpoint = 'None'", "allow_checkpoint must be an array whose items are each a string, not a string"),
+        (
+            b"allow_checkpoint = ['None', 1]",
+            "allow_checkpoint must be an array whose items are each a string, not one with others",
+        ),
         (b"[host]", "host must be a string, not a table"),
         (b"http_port = 1\nhttp_port", "is not TOML: Expected '=' after a key in a key/value pair (at "),
         (b"host = '\xff'", "is not UTF-8 (at byte 8)"),

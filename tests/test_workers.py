@@ -272,6 +272,14 @@ async def test_supervisor_that_is_killed() -> None:
         await ended(workers)
 
 
+async def test_warning() -> None:
+    """Who starts the gateway is warned once, not by every worker."""
+    host = "0.0.0.0"  # noqa: S104 - that is what there is a warning for
+    async with running("serve", "--sax-root=/tmp", "--workers=2", "--host", host) as gateway:
+        _, errors = await gateway.stop(signal.SIGTERM)
+    assert errors.count("nobody is asked who they are") == 1
+
+
 async def test_metrics_of_all_workers(cell: DevCell, tmp_path: Path) -> None:
     """Any worker tells what all have counted, those that are dead as well; nothing is left of that in the end."""
     environment = {"TMPDIR": str(tmp_path)}

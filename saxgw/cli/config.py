@@ -30,7 +30,14 @@ _FIELDS: Final = {field.name: field for field in dataclasses.fields(Settings)}
 _OWN: Final = frozenset({"config", "print_config", "help"})
 """Options that are not about what is run."""
 
-_TOML_TYPES: Final = {str: "a string", int: "an integer", float: "a float", bool: "a boolean", list: "an array"}
+_TOML_TYPES: Final = {
+    str: "a string",
+    int: "an integer",
+    float: "a float",
+    bool: "a boolean",
+    list: "an array",
+    dict: "a table",
+}
 
 _NO_COMMENT: Final = re.compile("[\x00-\x1f\x7f]")
 """What may not stand in TOML as it is, be it in a comment."""
@@ -110,11 +117,13 @@ def _check_type(path: Path, parameter: click.Parameter, value: Any) -> None:  # 
             expected, allowed = "a string", (str,)
     if parameter.multiple:
         wrong = type(value) is not list or any(type(item) not in allowed for item in value)
-        expected = f"an array, each item {expected}"
+        expected = f"an array whose items are each {expected}"
     else:
         wrong = type(value) not in allowed  # a boolean is an int to isinstance()
     if wrong:
-        got = _TOML_TYPES.get(type(value), "a table" if isinstance(value, dict) else "a date or time")
+        got = _TOML_TYPES.get(type(value), "a date or time")
+        if parameter.multiple and type(value) is list:
+            got = "one with others"
         raise click.BadParameter(f"{path}: {parameter.name} must be {expected}, not {got}")
 
 
