@@ -18,6 +18,12 @@ _NO_SPAN: Final = "0" * 16
 
 _SAMPLED: Final = 1
 
+_MEMBER: Final = re.compile(
+    r"([a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    r"=[ -+\--<>-~]{0,255}[!-+\--<>-~]"
+)
+"""One of the members of tracestate."""
+
 _LONGEST_STATE: Final = 512
 """How many characters of tracestate everybody has to pass on (§3.3.1.5); a longer one is not."""
 
@@ -49,5 +55,11 @@ def read_trace_context(headers: Mapping[str, str]) -> TraceContext | None:
     if version == "ff" or (version == "00" and rest) or trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
     state = headers.get(TRACESTATE, "")
-    sane = not state or (len(state) <= _LONGEST_STATE and state.isascii() and state.isprintable())
-    return TraceContext(trace_id, span_id, bool(int(flags, 16) & _SAMPLED), state if sane else "")
+    if state and not _is_state(state):
+        state = ""
+    return TraceContext(trace_id, span_id, bool(int(flags, 16) & _SAMPLED), state)
+
+
+def _is_state(state: str) -> bool:
+    members = [member.strip(" \t") for member in state.split(",")]
+    return len(state) <= _LONGEST_STATE and all(_MEMBER.fullmatch(member) for member in members if member)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.trace import SpanContext, get_current_span
+from opentelemetry.trace import SpanContext, TraceState, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from saxgw.telemetry.trace_context import TraceContext, read_trace_context
@@ -67,9 +69,24 @@ def test_later_version() -> None:
     assert context == TraceContext(TRACE, SPAN, sampled=True)
 
 
-@pytest.mark.parametrize("state", ["x" * 513, "a=\n", "a=é"])
+@given(st.lists(st.from_regex(r"[a-z0-9@*/_-]{1,5}=[!-~ ]{0,5}", fullmatch=True) | st.text(max_size=5)).map(",".join))
+def test_state_as_opentelemetry_reads_it(state: str) -> None:
+    """A state that is passed on is one that OpenTelemetry has nothing to complain of."""
+    context = read_trace_context({"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": state})
+    assert context is not None
+    logger = logging.getLogger("opentelemetry.trace.span")
+    complaints: list[logging.LogRecord] = []
+    logger.addFilter(complaints.append)  # type: ignore[arg-type]  # None keeps the line from being logged
+    try:
+        TraceState.from_header([context.state])
+    finally:
+        logger.removeFilter(complaints.append)  # type: ignore[arg-type]  # as above
+    assert complaints == []
+
+
+@pytest.mark.parametrize("state", ["x" * 513, "a=" + "x" * 257, "a=\n", "a=é", "a", "=1", "A=1", "a=1,b"])
 def test_state_that_is_not_passed_on(state: str) -> None:
-    """A state that is too long, or that gRPC's metadata cannot hold, is left out."""
+    """A state that is too long or malformed is left out."""
     context = read_trace_context({"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": state})
     assert context is not None
     assert context.state == ""
