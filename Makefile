@@ -43,7 +43,7 @@ lint-deploy: $(DEPLOY)  ## Check the Dockerfile, the shell scripts, and that the
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 lock: $(DEPLOY)  ## Fix what the image installs. What is fixed stays as far as it may; UPGRADE=1 takes the newest.
-	$(LOCK) pyproject.toml --extra otel --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra jwt --extra otel --output-file requirements.lock
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - --output-file requirements-build.lock
 
@@ -57,7 +57,7 @@ format: $(READY)  ## Format the code.
 protos: $(READY)  ## Generate the Python code of the protos again.
 	$(BIN)/python hatch_build.py
 
-bench: $(READY)  ## Measure what calls, streams, JSON and a gateway beside an application cost, and what large bodies do to others.
+bench: $(READY)  ## Measure what calls, streams, JSON and a gateway beside an application cost, what workers bring, and what large bodies do to others.
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.streaming
 	$(BIN)/python -m bench.transcoding
@@ -66,6 +66,7 @@ bench: $(READY)  ## Measure what calls, streams, JSON and a gateway beside an ap
 	$(BIN)/python -m bench.recovery
 	$(BIN)/python -m bench.sidecar
 	$(BIN)/python -m bench.chain
+	$(BIN)/python -m bench.workers
 
 clean:  ## Remove everything that was set up or generated.
 	rm -rf .venv third_party tests/node/node_modules .ci/node_modules

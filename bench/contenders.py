@@ -35,8 +35,8 @@ class Cell:
 
 
 @contextmanager
-def cell(core: int) -> Iterator[Cell]:
-    """Runs a cell on `core`."""
+def cell(core: int | None) -> Iterator[Cell]:
+    """Runs a cell on `core`, or on all."""
     with tempfile.TemporaryDirectory() as sax_root, process.serving(core, "bench.cell", sax_root) as server:
         admin, *model_servers = server.addresses
         yield Cell(sax_root, admin, dict(zip(MODELS, model_servers, strict=True)))

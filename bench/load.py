@@ -24,7 +24,7 @@ from bench.unary_load import GrpcLoad, HttpLoad, ModelServerLoad
 from saxgw.transcoding.framing import EVENT_STREAM_TYPE, JSON_TYPE, LINES_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 KINDS: Final[dict[str, Callable[[str], Load]]] = {
     "http": HttpLoad,
@@ -47,10 +47,10 @@ async def measure(job: Job) -> Sample:
     await load.run_for(job.warm_up_s)
     load.latencies_s.clear()
     load.count = 0
-    pid = job.pid or os.getpid()
-    began, process_before, core_before = time.perf_counter(), _process_seconds(pid), _core_seconds(job.core)
+    pids = (job.pid or os.getpid(), *job.other_pids)
+    began, process_before, core_before = time.perf_counter(), _process_seconds(pids), _core_seconds(job.core)
     await load.run_for(job.seconds)
-    ended, process_after, core_after = time.perf_counter(), _process_seconds(pid), _core_seconds(job.core)
+    ended, process_after, core_after = time.perf_counter(), _process_seconds(pids), _core_seconds(job.core)
     count = load.count
     cpu_seconds = process_after - process_before
     if count < job.in_flight or len(load.latencies_s) < 2:  # noqa: PLR2004 - as many as quantiles() needs
@@ -66,9 +66,9 @@ async def measure(job: Job) -> Sample:
     )
 
 
-def _process_seconds(pid: int) -> float:
-    """User and system time of a process, all threads, in nanoseconds' resolution: Linux's clock_getcpuclockid(3)."""
-    return time.clock_gettime(~pid << 3 | 2)
+def _process_seconds(pids: Iterable[int]) -> float:
+    """User and system time of processes, all threads, in nanoseconds' resolution: Linux's clock_getcpuclockid(3)."""
+    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
 
 
 def _core_seconds(core: int) -> float:

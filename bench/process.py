@@ -49,8 +49,8 @@ def two_cores() -> tuple[int, int]:
 
 
 @contextmanager
-def serving(core: int, module: str, *arguments: str) -> Iterator[Server]:
-    """Runs `python -m module` as a server on `core`, from its ready line until it is killed."""
+def serving(core: int | None, module: str, *arguments: str) -> Iterator[Server]:
+    """Runs `python -m module` as a server on `core`, or on all, from its ready line until it is killed."""
     with _started(core, module, *arguments) as process:
         try:
             line = cast("IO[str]", process.stdout).readline()
@@ -62,8 +62,8 @@ def serving(core: int, module: str, *arguments: str) -> Iterator[Server]:
             process.kill()
 
 
-def run(core: int, module: str, *arguments: str) -> str:
-    """Runs `python -m module` on `core` to its end; returns what it printed."""
+def run(core: int | None, module: str, *arguments: str) -> str:
+    """Runs `python -m module` on `core`, or on all, to its end; returns what it printed."""
     with _started(core, module, *arguments) as process:
         output, _ = process.communicate()
     if process.returncode:
@@ -71,10 +71,10 @@ def run(core: int, module: str, *arguments: str) -> str:
     return output
 
 
-def _started(core: int, module: str, *arguments: str) -> subprocess.Popen[str]:
+def _started(core: int | None, module: str, *arguments: str) -> subprocess.Popen[str]:
     """A child takes over its parent's core: this way it is pinned from its first instruction and in all threads."""
     own_cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, own_cores if core is None else {core})
     try:
         return subprocess.Popen(  # noqa: S603 - our own modules and nothing from outside
             [sys.executable, "-m", module, *arguments],

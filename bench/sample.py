@@ -37,6 +37,9 @@ class Job:
     pid: int | None = None
     """The process whose CPU time counts; if None the load generator's own, which tells the cost of a client call."""
 
+    other_pids: tuple[int, ...] = ()
+    """Further processes whose CPU time counts as well."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:

@@ -59,8 +59,6 @@ _FAREWELL_S: Final = 0.5
 
 _ANYBODY: Final = Access()
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-
 _DESCRIPTION: Final = (
     "A gateway in front of a Saxml cell, which publishes, lists and queries models. It serves the same over gRPC."
 )
@@ -155,11 +153,12 @@ class Gateway:
     running ones have `settings.drain_timeout` seconds to finish, and are then ended with UNAVAILABLE. Entering
     raises OSError if an address cannot be bound, saxgw.watched.InvalidFile if a file that the settings name makes no
     sense, and saxgw.sax.official.ModuleMissing if there is no official client where that is set; it leaves nothing
-    running then.
+    running then. With `reuse_port` other processes may listen on the same ports.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, reuse_port: bool = False) -> None:
         self._settings = settings
+        self._reuse_port = reuse_port
         self._running = Running()
         self._stack = AsyncExitStack()
         self._admin: AdminServer | None = None
@@ -184,7 +183,12 @@ class Gateway:
             if settings.admin_port is not None:
                 host = settings.admin_host or settings.host
                 self._admin = await stack.enter_async_context(
-                    AdminServer([telemetry.page, HealthPages(self._health)], host, settings.admin_port)
+                    AdminServer(
+                        [telemetry.page, HealthPages(self._health)],
+                        host,
+                        settings.admin_port,
+                        reuse_port=self._reuse_port,
+                    )
                 )
             self._http = await stack.enter_async_context(
                 HttpDoor(
@@ -192,6 +196,7 @@ class Gateway:
                     settings.host,
                     settings.http_port,
                     tls=None if tls is None else tls.context,
+                    reuse_port=self._reuse_port,
                     pages=[HealthPages(self._health), OwnPages(openapi)],
                     browsers=_browsers(settings),
                     limits=HttpLimits(
@@ -212,6 +217,7 @@ class Gateway:
                     settings.host,
                     settings.grpc_port,
                     credentials=None if tls is None else tls.credentials,
+                    reuse_port=self._reuse_port,
                     health=self._health,
                     max_request_bytes=settings.max_request_bytes,
                     max_metadata_bytes=settings.max_header_bytes,
@@ -252,22 +258,6 @@ class Gateway:
         if self._admin is None:
             return None
         return _address(self._settings.admin_host or self._settings.host, self._admin.port)
-
-    @property
-    def warning(self) -> str | None:
-        """What whoever starts the gateway should know about who may call it."""
-        settings = self._settings
-        asked = settings.authenticates or (settings.tls_client_ca and not settings.allow_anonymous_admin)
-        if asked or (settings.host in _LOOPBACK and not settings.allow_anonymous_admin):
-            return None
-        admin = (
-            "generate, publish and unpublish"
-            if settings.allow_anonymous_admin
-            else "generate, and whoever is on this machine publish and unpublish"
-        )
-        return (
-            f"nobody is asked who they are: whoever reaches {settings.host} may {admin}; see --api-keys and --jwt-jwks"
-        )
 
 
 def _address(host: str, port: int) -> str:

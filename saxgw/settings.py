@@ -20,6 +20,8 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 LOG_FORMATS: Final = ("auto", "json", "text")
 
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
 SAX_CLIENTS: Final = ("native", "official")
 """Saxgw's own client, and Google's Python module `sax`."""
 
@@ -61,6 +63,8 @@ def _setting(  # noqa: PLR0913 - by name
 class Settings:
     """Everything that can be set. Sizes are in bytes, times in seconds. Raises InvalidSetting."""
 
+    # What is served, and where.
+
     sax_root: str = dataclasses.field(
         metadata={
             "help": "Where cells are registered: a directory, or a URL such as gs://bucket/dir.",
@@ -78,16 +82,24 @@ class Settings:
 
     grpc_port: int = _setting(50051, "Port of the gRPC door; 0 picks a free one.", low=0, high=65535)
 
-    shutdown_delay: float = _setting(
-        0.0,
-        "Seconds to go on serving after SIGTERM or SIGINT while health says that this gateway is not ready, so that "
-        "load balancers send callers elsewhere first.",
+    admin_port: int | None = _setting(
+        None,
+        "Port of the admin server, which has /metrics and health; 0 picks a free one, without it there is none.",
+        low=0,
+        high=65535,
+        kind=int,
+    )
+
+    admin_host: str | None = _setting(None, "Address for the admin server; that of the doors if not set.", kind=str)
+
+    workers: int = _setting(
+        1,
+        "How many processes serve, all on the same ports; 0 for as many as there are CPUs to use. Limits such as "
+        "--max-calls hold for each.",
         low=0,
     )
 
-    drain_timeout: float = _setting(
-        30.0, "Seconds that running calls may take to finish after SIGTERM or SIGINT.", low=0
-    )
+    # Time, in seconds.
 
     generate_timeout: float = _setting(
         600.0, "Seconds after which generating gives up, unless the caller gives it another time.", low=0.001
@@ -103,12 +115,29 @@ class Settings:
         10.0, "Seconds that Generate waits for a model server that is ready for a published model.", low=0
     )
 
-    sax_client: str = _setting(
-        "native", "What speaks to cells: native, or official for Google's own module sax, which must have been built."
+    shutdown_delay: float = _setting(
+        0.0,
+        "Seconds to go on serving after SIGTERM or SIGINT while health says that this gateway is not ready, so that "
+        "load balancers send callers elsewhere first.",
+        low=0,
     )
 
-    sax_threads: int = _setting(
-        64, "With --sax-client=official: calls to models that run at once. A thousand more may wait.", low=1
+    drain_timeout: float = _setting(
+        30.0, "Seconds that running calls may take to finish after SIGTERM or SIGINT.", low=0
+    )
+
+    # What callers may ask for.
+
+    max_calls: int = _setting(
+        10_000, "How many calls run at once, both doors together; more are refused as RESOURCE_EXHAUSTED.", low=1
+    )
+
+    max_calls_per_key: int = _setting(
+        0, "How many calls of one API key, or of one token's subject, run at once; 0 is as many as it likes.", low=0
+    )
+
+    max_rate_per_key: float = _setting(
+        0.0, "How many calls per second one API key, or one token's subject, may make; 0 is as many as it likes.", low=0
     )
 
     max_request_bytes: int = _setting(
@@ -127,19 +156,22 @@ class Settings:
 
     body_timeout: float = _setting(60.0, "Seconds that the body of an HTTP request may take to arrive.", low=0.001)
 
+    ignore_unknown_fields: bool = _setting(
+        False,  # noqa: FBT003 - a default, not a call's argument
+        "Ignore unknown JSON fields and query parameters instead of refusing them.",
+    )
+
+    # How the cell is spoken to.
+
+    sax_client: str = _setting(
+        "native", "What speaks to cells: native, or official for Google's own module sax, which must have been built."
+    )
+
+    sax_threads: int = _setting(
+        64, "With --sax-client=official: calls to models that run at once. A thousand more may wait.", low=1
+    )
+
     max_response_bytes: int = _setting(64 * 2**20, "Largest answer taken from a model server.", low=1)
-
-    max_calls: int = _setting(
-        10_000, "How many calls run at once, both doors together; more are refused as RESOURCE_EXHAUSTED.", low=1
-    )
-
-    max_calls_per_key: int = _setting(
-        0, "How many calls of one API key, or of one token's subject, run at once; 0 is as many as it likes.", low=0
-    )
-
-    max_rate_per_key: float = _setting(
-        0.0, "How many calls per second one API key, or one token's subject, may make; 0 is as many as it likes.", low=0
-    )
 
     max_queue: int = _setting(
         1000,
@@ -157,12 +189,7 @@ class Settings:
         low=1,
     )
 
-    ignore_unknown_fields: bool = _setting(
-        False,  # noqa: FBT003 - a default, not a call's argument
-        "Ignore unknown JSON fields and query parameters instead of refusing them.",
-    )
-
-    # Access: who may call, and what (docs/security.md).
+    # Who may call, and what (docs/security.md).
 
     api_keys: str = _setting(
         "", "File of API keys, made by `saxgw keys add`; whoever calls must then have one, or a token."
@@ -211,19 +238,9 @@ class Settings:
         "", "File of authorities, in PEM; whoever connects must then show a certificate of one of them."
     )
 
+    # What is told of calls (docs/observability.md).
+
     log_level: str = _setting("info", f"What to log: {', '.join(LOG_LEVELS)}.")
-
-    # What is told of calls (saxgw/telemetry).
-
-    admin_port: int | None = _setting(
-        None,
-        "Port of the admin server, which has /metrics and health; 0 picks a free one, without it there is none.",
-        low=0,
-        high=65535,
-        kind=int,
-    )
-
-    admin_host: str | None = _setting(None, "Address for the admin server; that of the doors if not set.", kind=str)
 
     otlp_endpoint: str | None = _setting(
         None,
@@ -268,6 +285,19 @@ class Settings:
     def authenticates(self) -> bool:
         """Whether callers have to say who they are."""
         return bool(self.api_keys or self.jwt_jwks)
+
+    @property
+    def warning(self) -> str | None:
+        """What whoever starts the gateway should know about who may call it."""
+        asked = self.authenticates or (self.tls_client_ca and not self.allow_anonymous_admin)
+        if asked or (self.host in _LOOPBACK and not self.allow_anonymous_admin):
+            return None
+        admin = (
+            "generate, publish and unpublish"
+            if self.allow_anonymous_admin
+            else "generate, and whoever is on this machine publish and unpublish"
+        )
+        return f"nobody is asked who they are: whoever reaches {self.host} may {admin}; see --api-keys and --jwt-jwks"
 
     def _check_tokens(self) -> None:
         if self.jwt_jwks:

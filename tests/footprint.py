@@ -67,6 +67,11 @@ def sockets() -> int:
     return count
 
 
+def open_channels() -> int:
+    """Counts the channels of Sax clients."""
+    return sum(len(thing) for thing in gc.get_objects() if type(thing) is Channels)
+
+
 def system_threads() -> int:
     """Counts all threads of this process, those that gRPC's core has made for itself included."""
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208 (numbers, not paths)
@@ -79,14 +84,12 @@ def _at_a_glance() -> Counter[str]:
 
 def _objects() -> Counter[str]:
     gc.collect()
-    held = Counter[str]()
+    held = Counter(channels=open_channels())
     for thing in gc.get_objects():
         kind = type(thing)
         name = f"{kind.__module__}.{kind.__qualname__}"
         if name.startswith(_OURS) and not name.startswith(_NOT_OURS):
             held[name] += 1
-        if kind is Channels:
-            held["channels"] += len(thing)
     return held
 
 

@@ -70,9 +70,15 @@ async def run(
 
 
 @asynccontextmanager
-async def running(*arguments: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
-    """`saxgw` with these arguments on free ports, ready; killed at the end if it still runs."""
-    process = await start(*arguments, "--http-port", "0", "--grpc-port", "0", environment=environment)
+async def running(
+    *arguments: str, environment: Mapping[str, str] | None = None, ports: tuple[int, int] = (0, 0)
+) -> AsyncIterator[Running]:
+    """`saxgw` with these arguments, ready; killed at the end if it still runs.
+
+    `ports` are those of the HTTP and the gRPC door; by default they are free ones.
+    """
+    http_port, grpc_port = map(str, ports)
+    process = await start(*arguments, "--http-port", http_port, "--grpc-port", grpc_port, environment=environment)
     assert process.stdout is not None
     try:
         line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()

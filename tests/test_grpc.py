@@ -8,7 +8,6 @@ import grpc
 import pytest
 from google.protobuf import struct_pb2
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from saxgw.devcell import DevCell
@@ -40,14 +39,6 @@ async def test_reflection(channel: grpc.aio.Channel) -> None:
     listed, described = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
     assert {SERVICE.full_name, "grpc.health.v1.Health"} <= {s.name for s in listed.list_services_response.service}
     assert SERVICE.file.serialized_pb in described.file_descriptor_response.file_descriptor_proto
-
-
-@pytest.mark.parametrize("service", ["", SERVICE.full_name])
-async def test_health(channel: grpc.aio.Channel, service: str) -> None:
-    """The standard health service says SERVING for the server and for the service."""
-    stub: Any = health_pb2_grpc.HealthStub(channel)
-    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_error_details(channel: grpc.aio.Channel) -> None:

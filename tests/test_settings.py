@@ -48,8 +48,8 @@ def test_every_setting_is_a_flag_and_a_variable(command: str) -> None:
     """`serve` has an option for each setting, `dev` for all but those that it decides itself."""
     options = {o.name: o for o in cli.main.commands[command].params if isinstance(o, click.Option)}
     fields = {field.name: field for field in dataclasses.fields(Settings)}
-    own = {"serve": set(), "dev": {"root", "model_servers", "google"}}[command]
-    decided = {"serve": set(), "dev": {"sax_root", "host", "admin_host"}}[command]
+    own = {"config", "print_config"} | {"serve": set(), "dev": {"root", "model_servers", "google"}}[command]
+    decided = {"serve": set(), "dev": {"sax_root", "host", "admin_host", "workers"}}[command]
     assert set(options) - own == set(fields) - decided
     for name in set(options) - own:
         assert options[name].opts == [flag(name)]

@@ -29,6 +29,7 @@ from tests.faulty_cell import (
     frozen,
     steady_load,
 )
+from tests.footprint import open_channels
 
 STEPS = int(os.environ.get("SAXGW_SOAK_STEPS", "20"))
 SEED = os.environ.get("SAXGW_SOAK_SEED", "1")
@@ -37,6 +38,10 @@ OTHER = "/sax/test/other"
 
 LOST = {"UNAVAILABLE ADMIN_UNAVAILABLE", "DEADLINE_EXCEEDED None"}
 """What callers may be told of the admin while it is away."""
+
+
+RESTARTS = ("dies", "moves", "is misplaced")
+"""What makes another admin of it, which learns one by one which model servers there are."""
 
 
 class Step(NamedTuple):
@@ -128,6 +133,10 @@ async def _take(step: Step, cell: FaultyCell, load: Load, writer: Writer) -> Non
             await broken.enter_async_context(ADMIN_FAULTS[step.admin](cell))
         await load.progress(step.answers)
     await writer.look()
+    if step.admin in RESTARTS:
+        # It has named the first that joined; who hears no more of it from now on believes that there is no other.
+        await active_replicas(cell.callers[DOORS[0]], MODEL, SERVERS)
+        await until(lambda: open_channels() > SERVERS)
 
 
 async def test_soak() -> None:

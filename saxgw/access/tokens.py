@@ -29,6 +29,9 @@ MODELS_CLAIM: Final = "saxgw_models"
 
 _MAX_REMEMBERED: Final = 10_000
 
+_MAX_SUBJECT: Final = 256
+"""How many characters a subject may have: it names the caller in logs and answers."""
+
 _NOBODY: Final = (None, 0.0)
 
 _RETRY_S: Final = 10.0
@@ -144,6 +147,8 @@ class Tokens:
 
 def _identity(claims: dict[str, Any]) -> Identity:
     """Whom claims are about; raises InvalidGlob, TypeError or ValueError if they make no sense."""
+    if not claims["sub"].isprintable() or len(claims["sub"]) > _MAX_SUBJECT:
+        raise ValueError("sub is no name that logs can hold")
     granted = claims.get("scope", claims.get("scp", ""))
     scopes = granted.split() if isinstance(granted, str) else list(granted)
     models = claims.get(MODELS_CLAIM, ALL_MODELS)

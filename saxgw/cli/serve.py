@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import orjson
 
+from saxgw.cli.config import configurable, print_values
+from saxgw.cli.workers import supervise, usable_cpus
 from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DEV_HOST: Final = "127.0.0.1"
+
+_NOT_YET: Final = "(not known yet)"
 
 _NO_SAX_ROOT: Final = (
     "SAX_ROOT is not set: name the directory or URL where the cell is registered, in SAX_ROOT or with --sax-root.\n"
@@ -39,7 +43,8 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[Any], Any]:
     default = None if field.default is dataclasses.MISSING else field.default
     spelling = flag(field.name)
     return click.option(
-        f"{spelling}/--no-{spelling[2:]}" if default is True else spelling,
+        # A switch that is on in the configuration file can be turned off.
+        f"{spelling}/--no-{spelling[2:]}" if isinstance(default, bool) else spelling,
         field.name,
         default=default,
         type=_value_type(field),
@@ -66,20 +71,28 @@ def _value_type(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401 - what cl
 
 @click.command()
 @_settings_options()
-def serve(**values: Any) -> None:  # noqa: ANN401 - one for each setting
+@configurable
+def serve(*, print_config: bool, **values: Any) -> None:  # noqa: ANN401 - one for each setting
     """Serve the cells under SAX_ROOT."""
+    if print_config:
+        print_values()
+        _settings({**values, "sax_root": values["sax_root"] or _NOT_YET})
+        return
     if values["sax_root"] is None:
         raise click.UsageError(_NO_SAX_ROOT)
     settings = _settings(values)
     if "://" not in settings.sax_root and not Path(settings.sax_root).is_dir():
         click.echo(f"saxgw: there is no directory {settings.sax_root} yet; until there is, no cell is found", err=True)
+    if (workers := settings.workers or usable_cpus()) > 1:
+        supervise(settings, workers)
+        return
     from saxgw.cli import serving  # noqa: PLC0415 - imports servers, which take half a second
 
     serving.run(serving.serve(settings), settings)
 
 
 @click.command()
-@_settings_options("sax_root", "host", "admin_host")
+@_settings_options("sax_root", "host", "admin_host", "workers")
 @click.option(
     "--root",
     type=click.Path(file_okay=False),
@@ -97,21 +110,32 @@ def serve(**values: Any) -> None:  # noqa: ANN401 - one for each setting
     help="How many model servers to start.",
 )
 @click.option(
-    "--google",
-    is_flag=True,
+    "--google/--no-google",
     envvar="SAXGW_GOOGLE",
     show_envvar=True,
     help="Have the cell behave as Google's does: models are loaded within 10 s, each on servers of its own.",
 )
-def dev(root: str | None, model_servers: int, *, google: bool, **values: Any) -> None:  # noqa: ANN401 - one for each setting
+@configurable
+def dev(
+    *,
+    root: str | None,
+    model_servers: int,
+    google: bool,
+    print_config: bool,
+    **values: Any,  # noqa: ANN401 - one for each setting
+) -> None:
     """Start a small cell on this machine and serve it, on loopback only.
 
     The cell is /sax/test, its admin and model servers are real, its language model is small.
     """
     if root == "":
         raise click.UsageError("--root is empty; name a directory, or leave it out for a temporary one")
+    if print_config:
+        print_values()
     # The root is known once the cell runs; all other settings are checked before that.
-    settings = _settings({**values, "host": _DEV_HOST, "sax_root": str(root or "(temporary)")})
+    settings = _settings({**values, "host": _DEV_HOST, "sax_root": str(root or _NOT_YET)})
+    if print_config:
+        return
     from saxgw.cli import serving  # noqa: PLC0415 - imports servers, which take half a second
 
     serving.run(serving.dev(settings, root, model_servers, google=google), settings)

@@ -30,13 +30,17 @@ _GC_THRESHOLD: Final = 50_000
 """Allocations between collections of young objects. Python's 700 collects several times within one request."""
 
 
-async def serve(settings: Settings) -> None:
-    """Serves the cells under SAX_ROOT until a signal comes."""
+async def serve(settings: Settings, tell: Callable[[str], None] | None = None) -> None:
+    """Serves the cells under SAX_ROOT until a signal comes.
+
+    With `tell` it does as one of several workers: `tell` gets the line that says that it is ready.
+    """
 
     async def start(stack: AsyncExitStack) -> tuple[Gateway, str]:
-        return await stack.enter_async_context(Gateway(settings)), f"cells of {settings.sax_root}"
+        gateway = Gateway(settings, reuse_port=tell is not None)
+        return await stack.enter_async_context(gateway), f"cells of {settings.sax_root}"
 
-    await _until_signal(start)
+    await _until_signal(start, tell, settings.warning)
 
 
 async def dev(settings: Settings, root: str | None, model_servers: int, *, google: bool) -> None:
@@ -50,15 +54,23 @@ async def dev(settings: Settings, root: str | None, model_servers: int, *, googl
     await _until_signal(start)
 
 
-async def _until_signal(start: Callable[[AsyncExitStack], Awaitable[tuple[Gateway, str]]]) -> None:
+async def _until_signal(
+    start: Callable[[AsyncExitStack], Awaitable[tuple[Gateway, str]]],
+    tell: Callable[[str], None] | None = None,
+    warning: str | None = None,
+) -> None:
     """Starts a gateway, says that it is ready, and leaves at SIGTERM or SIGINT; a second one ends the process at once.
 
-    `start` enters what it starts into the stack and returns the gateway and what it serves.
+    `start` enters what it starts into the stack and returns the gateway and what it serves. With `tell` it is a
+    supervisor that hears when the gateway is ready, speaks of signals, and ends what does not leave.
     """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
+        if tell is not None:  # the signal may well come twice, from the supervisor and from who sends it to all
+            stopped.set()
+            return
         if stopped.is_set():
             # Not by the signal's default action, for there is none for a process that is PID 1.
             os._exit(128 + number)
@@ -81,9 +93,9 @@ async def _until_signal(start: Callable[[AsyncExitStack], Awaitable[tuple[Gatewa
         gc.set_threshold(_GC_THRESHOLD)
         if gateway.admin_address is not None:
             what += f", metrics at http://{gateway.admin_address}/metrics"
-        if warning := gateway.warning:
+        if tell is None and warning is not None:
             click.echo(f"saxgw: {warning}", err=True)
-        click.echo(f"saxgw {__version__} ready: {gateway.http_url} and grpc {gateway.grpc_address}, {what}")
+        (tell or click.echo)(f"saxgw {__version__} ready: {gateway.http_url} and grpc {gateway.grpc_address}, {what}")
         await stopping
 
 

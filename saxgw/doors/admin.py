@@ -29,8 +29,8 @@ class AdminServer(HttpServer):
 
     name = "the admin server"
 
-    def __init__(self, pages: Iterable[Pages], host: str, port: int) -> None:
-        super().__init__(host, port, _LIMITS)
+    def __init__(self, pages: Iterable[Pages], host: str, port: int, *, reuse_port: bool = False) -> None:
+        super().__init__(host, port, _LIMITS, reuse_port=reuse_port)
         self._pages = tuple(pages)
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -70,30 +70,25 @@ class Browsers:
         """Whether pages of an origin may call."""
         return origin is not None and (origin in self.origins or ANY_ORIGIN in self.origins)
 
-    def headers(self, request: web.BaseRequest) -> dict[str, str]:
-        """What every answer says to browsers."""
+    def headers(self, request: web.BaseRequest, allow: str | None) -> dict[str, str]:
+        """What an answer says to browsers; `allow` is what it says of the methods that its path takes."""
         if not self.origins:
             return {}
-        if ANY_ORIGIN in self.origins:
-            return {"Access-Control-Allow-Origin": ANY_ORIGIN, "Access-Control-Expose-Headers": _EXPOSED}
         origin = request.headers.get("Origin")
-        if origin is None or not self.allows(origin):
+        if ANY_ORIGIN in self.origins:
+            said = {"Access-Control-Allow-Origin": ANY_ORIGIN}
+        elif origin is not None and self.allows(origin):
+            said = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        else:
             return {"Vary": "Origin"}
-        return {
-            "Vary": "Origin",
-            "Access-Control-Allow-Origin": origin,
-            "Access-Control-Expose-Headers": _EXPOSED,
-        }
-
-    def preflight(self, request: web.BaseRequest, methods: str) -> dict[str, str]:
-        """What the answer to OPTIONS says to a browser that asks what pages may send to a path with these methods."""
-        if "Access-Control-Request-Method" not in request.headers or not self.allows(request.headers.get("Origin")):
-            return {}
-        return {
-            "Access-Control-Allow-Methods": methods,
-            "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
-            "Access-Control-Max-Age": str(_MAX_AGE_S),
-        }
+        if request.method == "OPTIONS" and allow and "Access-Control-Request-Method" in request.headers:
+            return {
+                **said,
+                "Access-Control-Allow-Methods": allow,
+                "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+                "Access-Control-Max-Age": str(_MAX_AGE_S),
+            }
+        return {**said, "Access-Control-Expose-Headers": _EXPOSED}
 
 
 @lru_cache(maxsize=256)

@@ -54,6 +54,7 @@ class GrpcDoor:
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
         credentials: For TLS; None is plaintext.
+        reuse_port: Whether other processes may listen there as well, if all say so.
         health: What grpc.health.v1 tells; None is a server that is ready until it drains.
         max_request_bytes: Largest request.
         max_metadata_bytes: Most metadata that a call may have.
@@ -68,6 +69,7 @@ class GrpcDoor:
         port: int,
         *,
         credentials: grpc.ServerCredentials | None = None,
+        reuse_port: bool = False,
         health: Health | None = None,
         max_request_bytes: int = 4 * 2**20,
         max_metadata_bytes: int = 16 * 2**10,
@@ -77,8 +79,8 @@ class GrpcDoor:
         self._requested_port = port
         self._server = grpc.aio.server(
             options=[
-                # A port in use must be an error, not be shared silently.
-                ("grpc.so_reuseport", 0),
+                # By default a port in use would be shared silently.
+                ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.max_send_message_length", -1),
                 # Above the first limit gRPC refuses some calls, and all above the second.

@@ -93,6 +93,7 @@ class HttpDoor(HttpServer):
         host: Address to listen on.
         port: Port to listen on; 0 picks a free one.
         tls: The context for HTTPS; None is plaintext.
+        reuse_port: Whether other processes may listen there as well, if all say so.
         pages: What is served besides RPCs.
         browsers: Which web pages may call.
         limits: What callers may ask of it.
@@ -112,6 +113,7 @@ class HttpDoor(HttpServer):
         port: int,
         *,
         tls: ssl.SSLContext | None = None,
+        reuse_port: bool = False,
         pages: Iterable[Pages] = (),
         browsers: Browsers = _NO_OTHER_PAGES,
         limits: HttpLimits = _LIMITS,
@@ -120,7 +122,7 @@ class HttpDoor(HttpServer):
         keepalive_s: float = KEEPALIVE_S,
         count: Callable[[int], object] | None = None,
     ) -> None:
-        super().__init__(host, port, limits, tls=tls, count=count)
+        super().__init__(host, port, limits, tls=tls, reuse_port=reuse_port, count=count)
         self._endpoints = {endpoint.method.full_name: endpoint for endpoint in endpoints}
         self._transcoder = Transcoder(
             (endpoint.method for endpoint in self._endpoints.values()),
@@ -229,9 +231,7 @@ class HttpDoor(HttpServer):
 
     def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         super().complete(request, response)
-        if request.method == "OPTIONS" and "Allow" in response.headers:
-            response.headers.update(self._browsers.preflight(request, response.headers["Allow"]))
-        for name, value in self._browsers.headers(request).items():
+        for name, value in self._browsers.headers(request, response.headers.get("Allow")).items():
             response.headers.add(name, value)
 
     async def _body(self, request: web.BaseRequest) -> bytes:

@@ -81,23 +81,26 @@ class HttpLimits:
 class HttpServer(ABC):
     """Serves HTTP on one address, with TLS if there is a context for it; subclasses say what to answer.
 
-    `count` is told the status of each answer to what is no call.
+    `count` is told the status of each answer to what is no call. With `reuse_port` other processes may listen there as
+    well, if all say so.
     """
 
     name = "the HTTP door"
     """What people are told that it is."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, by name only
         self,
         host: str,
         port: int,
         limits: HttpLimits,
         *,
         tls: ssl.SSLContext | None = None,
+        reuse_port: bool = False,
         count: Callable[[int], object] | None = None,
     ) -> None:
         self._host = host
         self._tls = tls
+        self._reuse_port = reuse_port
         self._count = count
         self.limits = limits
         self._draining = False
@@ -122,7 +125,12 @@ class HttpServer(ABC):
         self._protocols = _Protocols(self)
         try:
             self._listener = await asyncio.get_running_loop().create_server(
-                self._protocols, self._host, self.port, backlog=_BACKLOG, **self._tls_options()
+                self._protocols,
+                self._host,
+                self.port,
+                backlog=_BACKLOG,
+                reuse_port=self._reuse_port,
+                **self._tls_options(),
             )
         except (OSError, UnicodeError) as error:  # a UnicodeError is a host name that cannot be one
             known = isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-import warnings
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -24,6 +23,7 @@ from saxgw.sax import (
     StreamBroken,
     StreamItem,
 )
+from saxgw.sax.api import warn_unclosed
 from saxgw.sax.backoff import pause_s
 from saxgw.sax.definition import check_definition, check_replicas
 from saxgw.sax.names import parse_cell, parse_cell_or_model, parse_model
@@ -135,20 +135,9 @@ class GatewayClient(SaxClient):
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
     def __del__(self) -> None:
         if self._channel is not None and not self._closed:
-            warnings.warn(
-                "a Sax client was not closed; call aclose() or use async with",
-                ResourceWarning,
-                stacklevel=1,
-                source=self,
-            )
+            warn_unclosed(self)
 
     async def publish(
         self, model: str, model_path: str, checkpoint: str, replicas: int, overrides: Mapping[str, str] | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 ExtraInputs = Mapping[str, float | str | Sequence[float]]
 """Values of one request that override a model's defaults: a number, a text or a list of numbers for each name.
@@ -265,3 +266,16 @@ class SaxClient(Protocol):
     async def aclose(self) -> None:
         """Closes every connection; a call that still runs is cancelled. The client cannot be used again."""
         ...
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def warn_unclosed(client: SaxClient) -> None:
+    """Warns of a client that is thrown away without having been closed; for its __del__."""
+    warnings.warn(
+        "a Sax client was not closed; call aclose() or use async with", ResourceWarning, stacklevel=2, source=client
+    )

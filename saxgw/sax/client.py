@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import warnings
 import weakref
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
 import grpc.aio
 
 from saxgw.sax.admin import Admin
-from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, ServerStats, ServerType, StreamItem
+from saxgw.sax.api import (
+    ExtraInputs,
+    ModelDetail,
+    Sample,
+    SaxClient,
+    ServerStats,
+    ServerType,
+    StreamItem,
+    warn_unclosed,
+)
 from saxgw.sax.backoff import pause_s
 from saxgw.sax.channels import Channels
 from saxgw.sax.definition import check_definition, check_replicas
@@ -42,9 +50,6 @@ _STATUS_TIMEOUT_S: Final = 2.0
 _FIRST_LOOK_S: Final = 0.05
 _LONGEST_LOOK_S: Final = 2.0
 """Pauses of wait_for_ready after the admin was away, or counted replicas that are not there."""
-
-_FIRST_IN_FLIGHT: Final = 16
-"""How many requests a model server is sent at a time before anything is known of it."""
 
 
 def connect(  # noqa: PLR0913 - settings, by name
@@ -88,7 +93,7 @@ def connect(  # noqa: PLR0913 - settings, by name
         idle_s=idle_s,
         max_message_bytes=max_message_bytes,
         max_waiting=max_waiting,
-        bounds=Bounds(least=min_in_flight, first=max(min_in_flight, _FIRST_IN_FLIGHT), most=max_in_flight),
+        bounds=Bounds(least=min_in_flight, most=max_in_flight),
         observer=observer,
     )
 
@@ -123,20 +128,9 @@ class CellClient(SaxClient):
         self._observer = observer
         self._closed = False
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
     def __del__(self) -> None:
         if self._admins and not self._closed:
-            warnings.warn(
-                "a Sax client was not closed; call aclose() or use async with",
-                ResourceWarning,
-                stacklevel=1,
-                source=self,
-            )
+            warn_unclosed(self)
 
     async def publish(
         self, model: str, model_path: str, checkpoint: str, replicas: int, overrides: Mapping[str, str] | None = None

@@ -23,7 +23,7 @@ class Bounds:
     """Requests at a time that are always tried."""
 
     first: int = 16
-    """Requests at a time before anything is known. It grows quickly until the first is refused."""
+    """Requests at a time before anything is known, within the other two; more and more until the first is refused."""
 
     most: int = 1000
     """Requests at a time that are never exceeded."""
@@ -36,7 +36,7 @@ class Limit:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._limit = float(min(bounds.first, bounds.most))
+        self._limit = float(min(max(bounds.first, bounds.least), bounds.most))
         self._found = False
         self.in_flight = 0
         """Requests that were sent and are not over."""

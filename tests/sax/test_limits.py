@@ -26,6 +26,10 @@ def run(limit: Limit, capacity: int, answers: int) -> int:
     return refused
 
 
+def test_the_first_limit_is_within_the_bounds() -> None:
+    assert [Limit(Bounds(least=20)).current, Limit(Bounds(most=5)).current] == [20, 5]
+
+
 @settings(deadline=None)
 @given(st.integers(1, 100), st.integers(1, 64))
 def test_any_capacity_is_found(capacity: int, first: int) -> None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import warnings
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
-from saxgw.sax.api import ExtraInputs, ModelDetail, Sample, SaxClient, ServerStats, ServerType, StreamItem
+from saxgw.sax.api import (
+    ExtraInputs,
+    ModelDetail,
+    Sample,
+    SaxClient,
+    ServerStats,
+    ServerType,
+    StreamItem,
+    warn_unclosed,
+)
 from saxgw.sax.backoff import pause_s
 from saxgw.sax.definition import check_definition, check_replicas, refuse_other_overrides
 from saxgw.sax.errors import AdminUnavailable
@@ -98,20 +106,9 @@ class OfficialClient(SaxClient):
         self._models = models
         self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
     def __del__(self) -> None:
         if self._admins.threads.in_use:
-            warnings.warn(
-                "a Sax client was not closed; call aclose() or use async with",
-                ResourceWarning,
-                stacklevel=1,
-                source=self,
-            )
+            warn_unclosed(self)
             self._close()
 
     async def publish(
