@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from saxgw import __version__
 from saxgw.devcell import DevCell
@@ -29,11 +30,11 @@ from tests.kubernetes import (
     yaml,
 )
 from tests.pod_security import violations
-from tests.process import running
+from tests.process import run, running
 
 Resources = list[dict[str, Any]]
 
-FOLDERS = ("base", "example")
+FOLDERS = ("base", "example", "guarded")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 OF_THE_IMAGE = dict(re.findall(r"(SAXGW_\w+)=(\S+)", DOCKERFILE))
@@ -145,10 +146,24 @@ def test_ports(base: Resources) -> None:
         assert {port["port"] for port in rule["ports"]} <= set(ports)
 
 
-async def test_the_gateway_starts(resources: Resources, cell: DevCell) -> None:
-    """In the environment of its pod, but for ports and cell, the gateway starts and its admin server answers probes."""
+async def test_the_gateway_starts(resources: Resources, cell: DevCell, tmp_path: Path) -> None:
+    """In the environment of its pod, but for ports and cell, the gateway starts and its admin server answers probes.
+
+    What its Secrets would have is made here.
+    """
     container = saxgw_of(resources)
+    mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", ())}
+    if mounts:
+        keys = tmp_path / "keys" / "keys.jsonl"
+        keys.parent.mkdir()
+        assert (await run("keys", "add", "app", "--scope", "read", "--file", str(keys)))[0] == 0
+        certificate = trustme.CA().issue_cert("localhost")
+        (tmp_path / "tls").mkdir()
+        certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "tls" / "tls.crt")
+        certificate.private_key_pem.write_to_path(tmp_path / "tls" / "tls.key")
     given = {**OF_THE_IMAGE, **environment(resources), "SAX_ROOT": cell.root}
+    for name, path in mounts.items():
+        given = {key: value.replace(path, str(tmp_path / name)) for key, value in given.items()}
     probes = [container[name]["httpGet"] for name in container if name.endswith("Probe")]
     assert probes
     async with running("serve", "--admin-port", "0", environment=given) as gateway, aiohttp.ClientSession() as session:
@@ -165,6 +180,19 @@ def test_only_the_admin_port_of_a_sidecar_can_be_reached(rendered: dict[str, Res
     given = environment(rendered["example"])
     assert (given["SAXGW_HOST"], given["SAXGW_ADMIN_HOST"]) == ("127.0.0.1", "0.0.0.0")  # noqa: S104 - in its pod
     assert [port["name"] for port in saxgw_of(rendered["example"])["ports"]] == ["admin"]
+
+
+def test_secrets(rendered: dict[str, Resources]) -> None:
+    """Keys and certificates come from Secrets, are mounted where the settings look for them, and cannot be changed."""
+    container = saxgw_of(rendered["guarded"])
+    secrets = {each["name"]: each["secret"]["secretName"] for each in pod_of(rendered["guarded"])["volumes"]}
+    assert secrets == {"keys": "saxgw-keys", "tls": "saxgw-tls"}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert all(mount["readOnly"] for mount in mounts.values())
+    given = environment(rendered["guarded"])
+    assert given["SAXGW_API_KEYS"] == f"{mounts['keys']['mountPath']}/keys.jsonl"
+    assert given["SAXGW_TLS_CERTIFICATE"] == f"{mounts['tls']['mountPath']}/tls.crt"
+    assert given["SAXGW_TLS_KEY"] == f"{mounts['tls']['mountPath']}/tls.key"
 
 
 def test_selectors(base: Resources) -> None:
@@ -192,7 +220,7 @@ def test_there_is_time_to_leave(base: Resources) -> None:
     assert pod_of(base)["terminationGracePeriodSeconds"] >= needed_s + 2
 
 
-@pytest.mark.parametrize("number", range(2), ids=["sidecar", "service"])
+@pytest.mark.parametrize("number", range(3), ids=["sidecar", "service", "guarded"])
 def test_documented(number: int, tmp_path: Path) -> None:
     """What docs/deployment.md has operators write makes valid and restricted resources, with all that it changes."""
     overlay = code_blocks((ROOT / "docs" / "deployment.md").read_text(), "yaml")[number]
@@ -208,6 +236,7 @@ def test_documented(number: int, tmp_path: Path) -> None:
     assert saxgw_of(resources)["image"] == f"images.example/saxgw:{__version__}"
     if number:
         assert {each["metadata"]["namespace"] for each in resources} == {"sax"}
+    if number == 1:
         assert only(resources, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 10
 
 
