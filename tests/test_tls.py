@@ -246,7 +246,9 @@ async def test_commands(cell: DevCell, tmp_path: Path) -> None:
     arguments = [f"--tls-certificate={tmp_path}/server.pem", f"--tls-key={tmp_path}/server.key"]
     own = {"SAXGW_CLIENT_CERTIFICATE": f"{tmp_path}/client.pem", "SAXGW_CLIENT_KEY": f"{tmp_path}/client.key"}
     trust = {"SAXGW_TLS_CA": f"{tmp_path}/ca.pem"}
-    async with running("serve", "--sax-root", cell.root, f"--tls-client-ca={tmp_path}/ca.pem", *arguments) as gateway:
+    async with running(
+        "serve", "--no-log-calls", "--sax-root", cell.root, f"--tls-client-ca={tmp_path}/ca.pem", *arguments
+    ) as gateway:
         server = {"SAXGW_SERVER": gateway.grpc_address}
         assert await run("ls", environment=server | trust | own) == (0, "/sax/test\n", "")
         context = ssl.create_default_context(cafile=tmp_path / "ca.pem")

@@ -124,7 +124,7 @@ async def hanging(*arguments: str) -> AsyncIterator[tuple[Running, list[int]]]:
     held = HeldModel()
     async with (
         DevCell(models=held.classes) as cell,
-        serving(cell, "--drain-timeout=60", "--no-log-calls", *arguments) as (gateway, workers),
+        serving(cell, "--drain-timeout=60", "--log-level=warning", *arguments) as (gateway, workers),
         aiohttp.ClientSession(f"http://{gateway.http_address}") as session,
     ):
         async with session.post("/publish", json=definition("/sax/test/held", model_path=HELD)) as response:
