@@ -27,7 +27,7 @@ from saxgw.devcell.news import News
 HELD: Final = "test.Held"
 """The model path."""
 
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 60.0
 """No test waits nearly as long; without it a failure would be a test that hangs."""
 
 Step: TypeAlias = Sequence[Piece]
