@@ -211,6 +211,27 @@ async def test_many_names() -> None:
         await watch.aclose()
 
 
+async def test_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody asks about, or no more, is not looked at; whoever asks again is told what is true then."""
+    monkeypatch.setattr(health, "_FORGET_S", 0.0)
+    looks: list[str] = []
+
+    async def look(subject: str) -> health.Condition:
+        looks.append(subject)
+        return health.READY
+
+    async with health.Health(look, interval_s=0.001) as state:
+        await asyncio.sleep(0.01)
+        assert looks == []
+        for name in ("", "model", ""):
+            looks.clear()
+            await state.condition(name)
+            await asyncio.sleep(0.01)
+            assert looks == [name]
+            assert (await state.condition(name), looks) == (health.READY, [name, name])
+            await asyncio.sleep(0.01)
+
+
 async def test_look_that_fails() -> None:
     """A look that takes too long or fails makes the subject not ready; those who ask meanwhile share one look."""
     looks = 0

@@ -1,8 +1,8 @@
 """Whether what is served is ready: one state, looked at now and then, for all who ask and however they ask.
 
 What is asked about is a *subject*, named as grpc.health.v1 names services: the empty name is the server itself. Each
-subject that somebody asks about is looked at again every few seconds, so that probes cost what lies behind the gateway
-next to nothing, and all of them are told the same.
+subject that somebody asks about is looked at again every few seconds, as long as somebody does, so that probes cost
+what lies behind the gateway next to nothing, and all of them are told the same.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class _Subject:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it may be forgotten, which the server itself never may."""
-        return bool(self.name) and not self.watchers and self.looking is None
+        """Whether nobody waits to be told of it."""
+        return not self.watchers and self.looking is None
 
     def set(self, condition: Condition) -> None:
         if self.condition != condition:
@@ -191,19 +191,24 @@ class Health:
         return subject
 
     def _forget_oldest(self) -> None:
-        idle = [subject for subject in self._subjects.values() if subject.is_idle]
+        idle = [subject for subject in self._subjects.values() if subject.name and subject.is_idle]
         if not idle:
             raise TooManySubjects(f"{len(self._subjects)} names are being watched already, which is the limit")
-        del self._subjects[min(idle, key=lambda subject: subject.asked_at).name]
+        self._forget(min(idle, key=lambda subject: subject.asked_at))
 
     async def _look_again(self) -> None:
         while True:
-            await asyncio.gather(*map(self._look_at, self._subjects.values()))
             await asyncio.sleep(self._interval_s)
             long_ago = time.monotonic() - _FORGET_S
             for subject in list(self._subjects.values()):
                 if subject.is_idle and subject.asked_at < long_ago:
-                    del self._subjects[subject.name]
+                    self._forget(subject)
+            await asyncio.gather(*(self._look_at(each) for each in self._subjects.values() if each.condition))
+
+    def _forget(self, subject: _Subject) -> None:
+        subject.condition = None
+        if subject.name:
+            del self._subjects[subject.name]
 
     async def _look_at(self, subject: _Subject) -> None:
         """Looks, once for all who want to know at the same time; who leaves meanwhile does not end it."""
