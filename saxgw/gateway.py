@@ -221,6 +221,7 @@ class Gateway:
                     health=self._health,
                     max_request_bytes=settings.max_request_bytes,
                     max_metadata_bytes=settings.max_header_bytes,
+                    body_timeout_s=settings.body_timeout,
                 )
             )
             self._stack = stack.pop_all()

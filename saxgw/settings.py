@@ -154,7 +154,9 @@ class Settings:
 
     header_timeout: float = _setting(10.0, "Seconds that the head of an HTTP request may take to arrive.", low=0.001)
 
-    body_timeout: float = _setting(60.0, "Seconds that the body of an HTTP request may take to arrive.", low=0.001)
+    body_timeout: float = _setting(
+        60.0, "Seconds that the body of a request may take to arrive, on either door.", low=0.001
+    )
 
     ignore_unknown_fields: bool = _setting(
         False,  # noqa: FBT003 - a default, not a call's argument

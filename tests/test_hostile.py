@@ -147,6 +147,19 @@ async def test_slow_body(cell: DevCell) -> None:
         assert "body did not arrive in time" in answer["error"]["message"]
 
 
+@pytest.mark.parametrize("method", ["Generate", "GenerateStream"])
+async def test_slow_message(cell: DevCell, method: str) -> None:
+    """A message that does not arrive in time ends the call."""
+    async with (
+        Gateway(settings(cell.root, body_timeout=0.2)) as gateway,
+        others_served(gateway),
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        call: Any = channel.stream_stream(f"/saxgw.v1.SaxService/{method}")(timeout=20)  # sends its head alone
+        assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await call.details() == "the request did not arrive in time"
+
+
 async def test_too_many_connections(cell: DevCell) -> None:
     """One connection too many is told so and closed; when another has gone there is room."""
     async with Gateway(settings(cell.root, max_connections=2)) as gateway:
@@ -253,3 +266,16 @@ async def test_refused_before_the_body(cell: DevCell) -> None:
         status, headers, answer = await second.answer()
         assert (status, headers["retry-after"]) == (429, "1")
         assert answer["error"]["details"][0]["reason"] == "TOO_MANY_CALLS"
+
+
+async def test_refused_before_the_message(cell: DevCell) -> None:
+    """A call too many is refused before its message has come, over gRPC."""
+    async with (
+        Gateway(settings(cell.root, max_calls=1)) as gateway,
+        connection(gateway) as first,
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        first.send(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+        assert await first.continues()
+        call: Any = channel.stream_unary("/saxgw.v1.SaxService/Generate")(timeout=20)
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -58,6 +58,7 @@ class GrpcDoor:
         health: What grpc.health.v1 tells; None is a server that is ready until it drains.
         max_request_bytes: Largest request.
         max_metadata_bytes: Most metadata that a call may have.
+        body_timeout_s: Seconds that a request may take to arrive.
 
     Raises OSError on entering if the address cannot be bound.
     """
@@ -73,8 +74,10 @@ class GrpcDoor:
         health: Health | None = None,
         max_request_bytes: int = 4 * 2**20,
         max_metadata_bytes: int = 16 * 2**10,
+        body_timeout_s: float = 60.0,
     ) -> None:
         self._host = host
+        self._body_timeout_s = body_timeout_s
         self._credentials = credentials
         self._requested_port = port
         self._server = grpc.aio.server(
@@ -100,10 +103,12 @@ class GrpcDoor:
         services: dict[str, dict[str, Any]] = {}
         for endpoint in endpoints:
             service, method = endpoint.method.containing_service.full_name, endpoint.method.name
+            # As if requests were streams, which is the same on the wire: of others grpcio reads the message, however
+            # long that takes, before anybody has looked at who calls.
             kind = (
-                grpc.unary_stream_rpc_method_handler
+                grpc.stream_stream_rpc_method_handler
                 if isinstance(endpoint, StreamEndpoint)
-                else grpc.unary_unary_rpc_method_handler
+                else grpc.stream_unary_rpc_method_handler
             )
             services.setdefault(service, {})[method] = kind(
                 self._behaviour(endpoint),
@@ -175,13 +180,14 @@ class GrpcDoor:
             begun = self._begun
             await asyncio.sleep(_QUIET_S)
 
-    def _behaviour(self, endpoint: Endpoint) -> Callable[[bytes, Any], Awaitable[Message | None]]:
+    def _behaviour(self, endpoint: Endpoint) -> Callable[[object, Any], Awaitable[Message | None]]:
         handler: Callable[..., Awaitable[Message | None]] = endpoint.handler
         request_class = endpoint.request_class
         streams = isinstance(endpoint, StreamEndpoint)
 
-        async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
+        async def behave(_: object, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
             async def receive() -> Message:
+                data = await self._read(context)
                 call.request_bytes = len(data)
                 return _parsed(request_class, data)
 
@@ -220,6 +226,16 @@ class GrpcDoor:
                     self._idle.set()
 
         return behave
+
+    async def _read(self, context: grpc.aio.ServicerContext[bytes, Message]) -> bytes:
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                data = await context.read()
+        except TimeoutError:
+            raise RpcError(Code.DEADLINE_EXCEEDED, "the request did not arrive in time") from None
+        if not isinstance(data, bytes):
+            raise invalid_argument([("", "the request is missing")])
+        return data
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):
