@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import unquote
 
 import grpc
-from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from saxgw.doors.grpc_requests import STATUS_CODES, in_time, parsed, read
 from saxgw.doors.health import HealthService
 from saxgw.rpc.call import REQUEST_ID_HEADER, Call, request_id
 from saxgw.rpc.deadline import Deadline
@@ -42,8 +42,6 @@ _DETAILS_KEY: Final = "grpc-status-details-bin"
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 _REQUEST_ID_KEY: Final = REQUEST_ID_HEADER.lower()
-
-_STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class GrpcDoor:
@@ -119,8 +117,13 @@ class GrpcDoor:
             [grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()]
         )
         self._health = health or Health(aliases=services)
-        health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._health), self._server)
-        reflection.enable_server_reflection([*services, _HEALTH, reflection.SERVICE_NAME], self._server)
+        beside = {
+            _HEALTH: HealthService(self._health).handlers(body_timeout_s),
+            reflection.SERVICE_NAME: _reflection([*services, _HEALTH, reflection.SERVICE_NAME], body_timeout_s),
+        }
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(name, methods) for name, methods in beside.items()]
+        )
         self._server.add_generic_rpc_handlers([_UnknownMethods()])  # last, since the first one that has a method wins
         self.port = port
         """The port that is served; the real one, once entered, where 0 was asked for."""
@@ -187,9 +190,11 @@ class GrpcDoor:
 
         async def behave(_: object, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
             async def receive() -> Message:
-                data = await self._read(context)
+                data = await read(context, self._body_timeout_s)
+                if data is None:
+                    raise invalid_argument([("", "the request is missing")])
                 call.request_bytes = len(data)
-                return _parsed(request_class, data)
+                return parsed(request_class, data)
 
             timeout_s = context.time_remaining()
             headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -216,7 +221,7 @@ class GrpcDoor:
             except RpcError as error:
                 status = error.to_proto()
                 await context.abort(
-                    _STATUS_CODES[error.code],
+                    STATUS_CODES[error.code],
                     error.message,
                     (*trailer, (_DETAILS_KEY, status.SerializeToString())) if status.details else trailer,
                 )
@@ -226,16 +231,6 @@ class GrpcDoor:
                     self._idle.set()
 
         return behave
-
-    async def _read(self, context: grpc.aio.ServicerContext[bytes, Message]) -> bytes:
-        try:
-            async with asyncio.timeout(self._body_timeout_s):
-                data = await context.read()
-        except TimeoutError:
-            raise RpcError(Code.DEADLINE_EXCEEDED, "the request did not arrive in time") from None
-        if not isinstance(data, bytes):
-            raise invalid_argument([("", "the request is missing")])
-        return data
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):
@@ -248,16 +243,15 @@ class _UnknownMethods(grpc.GenericRpcHandler):
             error = RpcError(Code.UNIMPLEMENTED, f'there is no method "{method}"')
             headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             trailer = ((_REQUEST_ID_KEY, request_id(headers.get(_REQUEST_ID_KEY))),)
-            await context.abort(_STATUS_CODES[error.code], error.message, trailer)
+            await context.abort(STATUS_CODES[error.code], error.message, trailer)
 
         return grpc.stream_stream_rpc_method_handler(refuse)  # whatever it is, nothing of it is read
 
 
-def _parsed(message_class: type[Message], data: bytes) -> Message:
-    try:
-        return message_class.FromString(data)
-    except DecodeError:
-        raise invalid_argument([("", f"the request is not a valid {message_class.DESCRIPTOR.name}")]) from None
+def _reflection(services: Iterable[str], timeout_s: float) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    answer: Any = reflection.aio.ReflectionServicer(services).ServerReflectionInfo  # its types know no generators
+    request, response = reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
+    return {"ServerReflectionInfo": in_time(answer, request, response, timeout_s)}
 
 
 def _peer(context: grpc.aio.ServicerContext[Any, Any]) -> str:
