@@ -150,7 +150,7 @@ class Settings:
 
     max_json_depth: int = _setting(100, "How deep arrays and objects of a JSON body may be nested.", low=1, high=100)
 
-    max_connections: int = _setting(10_000, "How many connections the HTTP door has open; more are refused.", low=1)
+    max_connections: int = _setting(10_000, "How many connections each door has open; more are refused.", low=1)
 
     header_timeout: float = _setting(10.0, "Seconds that the head of an HTTP request may take to arrive.", low=0.001)
 

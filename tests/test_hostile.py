@@ -123,7 +123,7 @@ async def test_dripping_head(cell: DevCell) -> None:
 
 
 async def test_second_head_on_a_connection(cell: DevCell) -> None:
-    """An idle connection may stay for as long as it likes; once it has begun another request, time runs."""
+    """An idle connection may stay for a while; once it has begun another request, less time is left."""
     async with Gateway(settings(cell.root, header_timeout=0.2)) as gateway, connection(gateway) as slow:
         slow.send(LISTALL + b"\r\n")
         assert (await slow.answer())[0] == 200
@@ -193,6 +193,23 @@ async def test_too_many_connections(cell: DevCell) -> None:
                     next_one.send(LISTALL + b"\r\n")
                     statuses = {(await next_one.answer())[0]}
         assert statuses == {200}
+
+
+async def test_too_many_connections_on_the_grpc_door(cell: DevCell) -> None:
+    """One connection too many is closed; those that stand are served on."""
+    async with (
+        Gateway(settings(cell.root, max_connections=1)) as gateway,
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        stub = sax_service_pb2_grpc.SaxServiceStub(channel)
+        await stub.ListAll(pb.ListAllRequest(sax_cell="/sax/test"))
+        host, port = gateway.grpc_address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        await stub.ListAll(pb.ListAllRequest(sax_cell="/sax/test"))
 
 
 async def test_long_headers(cell: DevCell) -> None:

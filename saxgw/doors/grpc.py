@@ -37,6 +37,9 @@ _QUIET_S: Final = 0.05
 _NEVER_S: Final = 1e6
 """Longer than any drain."""
 
+_HANDSHAKE_MS: Final = 10_000
+"""How long a client may take to agree on TLS and HTTP/2; as long as at the HTTP door."""
+
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -57,6 +60,7 @@ class GrpcDoor:
         max_request_bytes: Largest request.
         max_metadata_bytes: Most metadata that a call may have.
         body_timeout_s: Seconds that a request may take to arrive.
+        max_connections: Connections that are open at once.
 
     Raises OSError on entering if the address cannot be bound.
     """
@@ -73,6 +77,7 @@ class GrpcDoor:
         max_request_bytes: int = 4 * 2**20,
         max_metadata_bytes: int = 16 * 2**10,
         body_timeout_s: float = 60.0,
+        max_connections: int = 10_000,
     ) -> None:
         self._host = host
         self._body_timeout_s = body_timeout_s
@@ -84,6 +89,8 @@ class GrpcDoor:
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_allowed_incoming_connections", max_connections),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
                 # Above the first limit gRPC refuses some calls, and all above the second.
                 ("grpc.max_metadata_size", max_metadata_bytes),
                 ("grpc.absolute_max_metadata_size", max_metadata_bytes),
