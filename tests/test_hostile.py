@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from saxgw.devcell import DevCell
+from saxgw.doors import http_server
 from saxgw.gateway import Gateway
 from saxgw.v1 import sax_service_pb2 as pb
 from saxgw.v1 import sax_service_pb2_grpc
@@ -210,6 +211,17 @@ async def test_too_many_connections_on_the_grpc_door(cell: DevCell) -> None:
         writer.close()
         await writer.wait_closed()
         await stub.ListAll(pb.ListAllRequest(sax_cell="/sax/test"))
+
+
+async def test_idle_connection(cell: DevCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has nothing to ask any more is closed after a while; so is one that stops within a head."""
+    monkeypatch.setattr(http_server, "_IDLE_S", 0.2)
+    for more in (b"", b"GET /lis"):
+        async with Gateway(settings(cell.root)) as gateway, connection(gateway) as idle:
+            idle.send(LISTALL + b"\r\n" + more)
+            assert (await idle.answer())[0] == 200
+            async with asyncio.timeout(5):
+                assert await idle.closed()
 
 
 async def test_long_headers(cell: DevCell) -> None:
