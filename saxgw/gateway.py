@@ -221,6 +221,8 @@ class Gateway:
                     health=self._health,
                     max_request_bytes=settings.max_request_bytes,
                     max_metadata_bytes=settings.max_header_bytes,
+                    body_timeout_s=settings.body_timeout,
+                    max_connections=settings.max_connections,
                 )
             )
             self._stack = stack.pop_all()

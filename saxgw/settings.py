@@ -150,11 +150,13 @@ class Settings:
 
     max_json_depth: int = _setting(100, "How deep arrays and objects of a JSON body may be nested.", low=1, high=100)
 
-    max_connections: int = _setting(10_000, "How many connections the HTTP door has open; more are refused.", low=1)
+    max_connections: int = _setting(10_000, "How many connections each door has open; more are refused.", low=1)
 
     header_timeout: float = _setting(10.0, "Seconds that the head of an HTTP request may take to arrive.", low=0.001)
 
-    body_timeout: float = _setting(60.0, "Seconds that the body of an HTTP request may take to arrive.", low=0.001)
+    body_timeout: float = _setting(
+        60.0, "Seconds that the body of a request may take to arrive, on either door.", low=0.001
+    )
 
     ignore_unknown_fields: bool = _setting(
         False,  # noqa: FBT003 - a default, not a call's argument

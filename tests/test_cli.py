@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -120,6 +121,18 @@ async def test_serve_a_cell(cell: DevCell, variable: str) -> None:
         assert cell.root in gateway.serving
         assert await get(session, f"http://{gateway.http_address}/") == {"message": "HTTP Server for SAX Client"}
         assert isinstance(await get(session, f"http://{gateway.http_address}/listall?sax_cell=/sax/test"), list)
+
+
+async def test_open_files(cell: DevCell) -> None:
+    """A gateway has as many files open as it is allowed to, whatever the soft limit."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        async with running("serve", "--sax-root", cell.root) as gateway:
+            limits = resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert limits == (before[1], before[1])
 
 
 async def test_serve_before_the_cell(tmp_path: Path) -> None:

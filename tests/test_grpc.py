@@ -72,6 +72,15 @@ async def test_malformed_request(channel: grpc.aio.Channel) -> None:
         assert caught.value.details() == "the request is not a valid ListAllRequest"
 
 
+async def test_no_request(channel: grpc.aio.Channel) -> None:
+    """A call that ends before its request has come is told so."""
+    call: Any = channel.stream_unary(f"/{SERVICE.full_name}/ListAll")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(iter(()))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "the request is missing"
+
+
 async def test_unknown_method(channel: grpc.aio.Channel) -> None:
     """A method that does not exist is UNIMPLEMENTED."""
     call: Any = channel.unary_unary(f"/{SERVICE.full_name}/NoSuchMethod")

@@ -194,10 +194,16 @@ async def test_no_cell(tmp_path: Path) -> None:
             assert reason in answer["error"]["message"]
 
 
+async def by_name(subject: str) -> health.Condition:
+    """There is something of each name that begins with "is"; it is ready."""
+    is_there = not subject or subject.startswith("is")
+    return health.READY if is_there else health.Condition(health.Readiness.UNKNOWN)
+
+
 async def test_many_names() -> None:
-    """Names that nobody asks about any more make room for others; those that are watched do not."""
-    state = health.Health()
-    watches = [state.watch(f"watched {number}") for number in range(255)]
+    """Names that nobody asks about any more make room for others; those of something that is watched do not."""
+    state = health.Health(by_name)
+    watches = [state.watch(f"is watched {number}") for number in range(255)]
     for watch in watches[:-1]:
         await anext(watch)
     for number in range(1000):
@@ -230,6 +236,40 @@ async def test_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
             assert looks == [name]
             assert (await state.condition(name), looks) == (health.READY, [name, name])
             await asyncio.sleep(0.01)
+
+
+async def test_many_names_of_nothing() -> None:
+    """Names of nothing make room for others even while they are watched; whoever watches them is told."""
+    state = health.Health(by_name)
+    watches = [state.watch(f"watched {number}") for number in range(255)]
+    for watch in watches:
+        assert (await anext(watch)).readiness is health.Readiness.UNKNOWN
+    waiting = [asyncio.ensure_future(anext(watch)) for watch in watches]
+    await asyncio.sleep(0)  # until each of them waits
+    assert (await state.condition("is there")).readiness is health.Readiness.READY
+    [told], others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    with pytest.raises(health.TooManySubjects):
+        await told
+    for other in others:
+        other.cancel()
+    await asyncio.wait(others)
+
+
+async def test_many_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many watches run and no more; who asks but once is answered all the same."""
+    monkeypatch.setattr(health, "_MAX_WATCHES", 2)
+    state = health.Health()
+    watches = [state.watch() for _ in range(2)]
+    for watch in watches:
+        await anext(watch)
+    with pytest.raises(health.TooManySubjects):
+        await anext(state.watch())
+    assert await state.condition() == health.READY
+    await watches[0].aclose()
+    one_more = state.watch()
+    assert await anext(one_more) == health.READY
+    for watch in (one_more, watches[1]):
+        await watch.aclose()
 
 
 async def test_look_that_fails() -> None:

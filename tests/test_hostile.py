@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from saxgw.devcell import DevCell
+from saxgw.doors import http_server
 from saxgw.gateway import Gateway
 from saxgw.v1 import sax_service_pb2 as pb
 from saxgw.v1 import sax_service_pb2_grpc
@@ -123,7 +124,7 @@ async def test_dripping_head(cell: DevCell) -> None:
 
 
 async def test_second_head_on_a_connection(cell: DevCell) -> None:
-    """An idle connection may stay for as long as it likes; once it has begun another request, time runs."""
+    """An idle connection may stay for a while; once it has begun another request, less time is left."""
     async with Gateway(settings(cell.root, header_timeout=0.2)) as gateway, connection(gateway) as slow:
         slow.send(LISTALL + b"\r\n")
         assert (await slow.answer())[0] == 200
@@ -145,6 +146,28 @@ async def test_slow_body(cell: DevCell) -> None:
         status, _, answer = await slow.answer()
         assert (status, answer["error"]["status"]) == (504, "DEADLINE_EXCEEDED")
         assert "body did not arrive in time" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "saxgw.v1.SaxService/Generate",
+        "saxgw.v1.SaxService/GenerateStream",
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+async def test_slow_message(cell: DevCell, method: str) -> None:
+    """A message that does not arrive in time ends the call."""
+    async with (
+        Gateway(settings(cell.root, body_timeout=0.2)) as gateway,
+        others_served(gateway),
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        call: Any = channel.stream_stream(f"/{method}")(timeout=20)  # sends its head alone
+        assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await call.details() == "the request did not arrive in time"
 
 
 async def test_too_many_connections(cell: DevCell) -> None:
@@ -171,6 +194,34 @@ async def test_too_many_connections(cell: DevCell) -> None:
                     next_one.send(LISTALL + b"\r\n")
                     statuses = {(await next_one.answer())[0]}
         assert statuses == {200}
+
+
+async def test_too_many_connections_on_the_grpc_door(cell: DevCell) -> None:
+    """One connection too many is closed; those that stand are served on."""
+    async with (
+        Gateway(settings(cell.root, max_connections=1)) as gateway,
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        stub = sax_service_pb2_grpc.SaxServiceStub(channel)
+        await stub.ListAll(pb.ListAllRequest(sax_cell="/sax/test"))
+        host, port = gateway.grpc_address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        await stub.ListAll(pb.ListAllRequest(sax_cell="/sax/test"))
+
+
+async def test_idle_connection(cell: DevCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has nothing to ask any more is closed after a while; so is one that stops within a head."""
+    monkeypatch.setattr(http_server, "_IDLE_S", 0.2)
+    for more in (b"", b"GET /lis"):
+        async with Gateway(settings(cell.root)) as gateway, connection(gateway) as idle:
+            idle.send(LISTALL + b"\r\n" + more)
+            assert (await idle.answer())[0] == 200
+            async with asyncio.timeout(5):
+                assert await idle.closed()
 
 
 async def test_long_headers(cell: DevCell) -> None:
@@ -253,3 +304,16 @@ async def test_refused_before_the_body(cell: DevCell) -> None:
         status, headers, answer = await second.answer()
         assert (status, headers["retry-after"]) == (429, "1")
         assert answer["error"]["details"][0]["reason"] == "TOO_MANY_CALLS"
+
+
+async def test_refused_before_the_message(cell: DevCell) -> None:
+    """A call too many is refused before its message has come, over gRPC."""
+    async with (
+        Gateway(settings(cell.root, max_calls=1)) as gateway,
+        connection(gateway) as first,
+        grpc.aio.insecure_channel(gateway.grpc_address) as channel,
+    ):
+        first.send(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+        assert await first.continues()
+        call: Any = channel.stream_unary("/saxgw.v1.SaxService/Generate")(timeout=20)
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

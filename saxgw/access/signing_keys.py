@@ -55,10 +55,9 @@ class KeySet:
     def __init__(self, source: str, text: bytes) -> None:
         try:
             keys = orjson.loads(text)["keys"]
-            found = [(key.get("kid"), _signing_key(key)) for key in keys]
+            self._keys = {key.get("kid"): known for key in keys if (known := _signing_key(key)) is not None}
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise InvalidFile(f"{source} is no JWK set, an object whose keys are an array of objects") from None
-        self._keys = {kid: key for kid, key in found if key is not None}
         if not self._keys:
             raise InvalidFile(f"{source} has no key that can check a token: {', '.join(sorted(_ALGORITHMS))} can")
 

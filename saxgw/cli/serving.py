@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+import resource
 import signal
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -102,6 +103,7 @@ async def _until_signal(
 def run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
     """Runs a server to its end. Raises ClickException for what keeps it from starting."""
     _let_the_loop_finish()
+    _open_all_files_allowed()
     try:
         with (
             logging_to_stderr(settings.log_level, settings.log_format),
@@ -119,6 +121,16 @@ def _let_the_loop_finish() -> None:
     if hasattr(os, "SCHED_BATCH"):  # Linux; threads that start later inherit it
         with contextlib.suppress(PermissionError):  # a container may not be allowed to say how it is scheduled
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _open_all_files_allowed() -> None:
+    """Raises the soft limit of open files to the hard one; it is often 1,024, and each connection takes one.
+
+    What runs out of them serves nobody any more: connections to model servers take some, too.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says that there is no limit, and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

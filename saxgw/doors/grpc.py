@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import unquote
 
 import grpc
-from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from saxgw.doors.grpc_requests import STATUS_CODES, in_time, parsed, read
 from saxgw.doors.health import HealthService
 from saxgw.rpc.call import REQUEST_ID_HEADER, Call, request_id
 from saxgw.rpc.deadline import Deadline
@@ -37,13 +37,14 @@ _QUIET_S: Final = 0.05
 _NEVER_S: Final = 1e6
 """Longer than any drain."""
 
+_HANDSHAKE_MS: Final = 10_000
+"""How long a client may take to agree on TLS and HTTP/2; as long as at the HTTP door."""
+
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 _REQUEST_ID_KEY: Final = REQUEST_ID_HEADER.lower()
-
-_STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class GrpcDoor:
@@ -58,6 +59,8 @@ class GrpcDoor:
         health: What grpc.health.v1 tells; None is a server that is ready until it drains.
         max_request_bytes: Largest request.
         max_metadata_bytes: Most metadata that a call may have.
+        body_timeout_s: Seconds that a request may take to arrive.
+        max_connections: Connections that are open at once.
 
     Raises OSError on entering if the address cannot be bound.
     """
@@ -73,8 +76,11 @@ class GrpcDoor:
         health: Health | None = None,
         max_request_bytes: int = 4 * 2**20,
         max_metadata_bytes: int = 16 * 2**10,
+        body_timeout_s: float = 60.0,
+        max_connections: int = 10_000,
     ) -> None:
         self._host = host
+        self._body_timeout_s = body_timeout_s
         self._credentials = credentials
         self._requested_port = port
         self._server = grpc.aio.server(
@@ -83,6 +89,8 @@ class GrpcDoor:
                 ("grpc.so_reuseport", int(reuse_port)),
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_allowed_incoming_connections", max_connections),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
                 # Above the first limit gRPC refuses some calls, and all above the second.
                 ("grpc.max_metadata_size", max_metadata_bytes),
                 ("grpc.absolute_max_metadata_size", max_metadata_bytes),
@@ -100,10 +108,12 @@ class GrpcDoor:
         services: dict[str, dict[str, Any]] = {}
         for endpoint in endpoints:
             service, method = endpoint.method.containing_service.full_name, endpoint.method.name
+            # As if requests were streams, which is the same on the wire: of others grpcio reads the message, however
+            # long that takes, before anybody has looked at who calls.
             kind = (
-                grpc.unary_stream_rpc_method_handler
+                grpc.stream_stream_rpc_method_handler
                 if isinstance(endpoint, StreamEndpoint)
-                else grpc.unary_unary_rpc_method_handler
+                else grpc.stream_unary_rpc_method_handler
             )
             services.setdefault(service, {})[method] = kind(
                 self._behaviour(endpoint),
@@ -114,8 +124,13 @@ class GrpcDoor:
             [grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()]
         )
         self._health = health or Health(aliases=services)
-        health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._health), self._server)
-        reflection.enable_server_reflection([*services, _HEALTH, reflection.SERVICE_NAME], self._server)
+        beside = {
+            _HEALTH: HealthService(self._health).handlers(body_timeout_s),
+            reflection.SERVICE_NAME: _reflection([*services, _HEALTH, reflection.SERVICE_NAME], body_timeout_s),
+        }
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(name, methods) for name, methods in beside.items()]
+        )
         self._server.add_generic_rpc_handlers([_UnknownMethods()])  # last, since the first one that has a method wins
         self.port = port
         """The port that is served; the real one, once entered, where 0 was asked for."""
@@ -175,15 +190,18 @@ class GrpcDoor:
             begun = self._begun
             await asyncio.sleep(_QUIET_S)
 
-    def _behaviour(self, endpoint: Endpoint) -> Callable[[bytes, Any], Awaitable[Message | None]]:
+    def _behaviour(self, endpoint: Endpoint) -> Callable[[object, Any], Awaitable[Message | None]]:
         handler: Callable[..., Awaitable[Message | None]] = endpoint.handler
         request_class = endpoint.request_class
         streams = isinstance(endpoint, StreamEndpoint)
 
-        async def behave(data: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
+        async def behave(_: object, context: grpc.aio.ServicerContext[bytes, Message]) -> Message | None:
             async def receive() -> Message:
+                data = await read(context, self._body_timeout_s)
+                if data is None:
+                    raise invalid_argument([("", "the request is missing")])
                 call.request_bytes = len(data)
-                return _parsed(request_class, data)
+                return parsed(request_class, data)
 
             timeout_s = context.time_remaining()
             headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -210,7 +228,7 @@ class GrpcDoor:
             except RpcError as error:
                 status = error.to_proto()
                 await context.abort(
-                    _STATUS_CODES[error.code],
+                    STATUS_CODES[error.code],
                     error.message,
                     (*trailer, (_DETAILS_KEY, status.SerializeToString())) if status.details else trailer,
                 )
@@ -232,16 +250,15 @@ class _UnknownMethods(grpc.GenericRpcHandler):
             error = RpcError(Code.UNIMPLEMENTED, f'there is no method "{method}"')
             headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             trailer = ((_REQUEST_ID_KEY, request_id(headers.get(_REQUEST_ID_KEY))),)
-            await context.abort(_STATUS_CODES[error.code], error.message, trailer)
+            await context.abort(STATUS_CODES[error.code], error.message, trailer)
 
         return grpc.stream_stream_rpc_method_handler(refuse)  # whatever it is, nothing of it is read
 
 
-def _parsed(message_class: type[Message], data: bytes) -> Message:
-    try:
-        return message_class.FromString(data)
-    except DecodeError:
-        raise invalid_argument([("", f"the request is not a valid {message_class.DESCRIPTOR.name}")]) from None
+def _reflection(services: Iterable[str], timeout_s: float) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    answer: Any = reflection.aio.ReflectionServicer(services).ServerReflectionInfo  # its types know no generators
+    request, response = reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
+    return {"ServerReflectionInfo": in_time(answer, request, response, timeout_s)}
 
 
 def _peer(context: grpc.aio.ServicerContext[Any, Any]) -> str:

@@ -7,19 +7,24 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-import grpc
 import orjson
 from aiohttp import web
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
+from saxgw.doors.grpc_requests import in_time
 from saxgw.rpc.health import Condition, Health, Readiness, TooManySubjects
 from saxgw.rpc.status import Code, RpcError, retry_info
 from saxgw.transcoding.url import parse_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    import grpc
+
+    from saxgw.doors.grpc_requests import Context
 
 LIVE_PATH: Final = "/livez"
 
@@ -66,31 +71,41 @@ class HealthPages:
         raise RpcError(code, condition.reason, [retry_info(_RETRY_S)] if code is Code.UNAVAILABLE else ())
 
 
-class HealthService(health_pb2_grpc.HealthServicer):
+class HealthService:
     """grpc.health.v1: the server, its services, and each model by its name."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
 
-    async def Check(  # noqa: N802 - the name is gRPC's
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> health_pb2.HealthCheckResponse:
-        try:
-            condition = await self._health.condition(request.service)
-        except TooManySubjects as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-        if condition.readiness is Readiness.UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, condition.reason)
-        return _response(condition)
+    def handlers(self, timeout_s: float) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """By the methods' names; a request has so many seconds to arrive."""
+        request, response = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+        methods = {"Check": self._check, "Watch": self._watch}
+        return {name: in_time(method, request, response, timeout_s) for name, method in methods.items()}
 
-    async def Watch(  # noqa: N802 - likewise
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    async def _check(
+        self, requests: AsyncIterator[health_pb2.HealthCheckRequest], _: Context
     ) -> AsyncGenerator[health_pb2.HealthCheckResponse]:
-        try:
-            async for condition in self._health.watch(request.service):
-                yield _response(condition)
-        except TooManySubjects as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        async for request in requests:
+            try:
+                condition = await self._health.condition(request.service)
+            except TooManySubjects as error:
+                raise _exhausted(error) from None
+            if condition.readiness is Readiness.UNKNOWN:
+                raise RpcError(Code.NOT_FOUND, condition.reason)
+            yield _response(condition)
+            return
+
+    async def _watch(
+        self, requests: AsyncIterator[health_pb2.HealthCheckRequest], _: Context
+    ) -> AsyncGenerator[health_pb2.HealthCheckResponse]:
+        async for request in requests:
+            try:
+                async with aclosing(self._health.watch(request.service)) as conditions:
+                    async for condition in conditions:
+                        yield _response(condition)
+            except TooManySubjects as error:
+                raise _exhausted(error) from None
 
 
 def _response(condition: Condition) -> health_pb2.HealthCheckResponse:

@@ -51,6 +51,10 @@ _BACKLOG: Final = 1024
 """How many connections may wait to be accepted; a burst of callers must not be refused."""
 
 
+_IDLE_S: Final = 75.0
+"""How long a connection may stay without a request. Load balancers give up on idle ones after a minute or so; they must
+do it first, or would send a request where nobody listens any more."""
+
 _HANDSHAKE_S: Final = 10.0
 """How long a client may take to agree on TLS."""
 
@@ -270,6 +274,7 @@ class _Connection(web.RequestHandler):
             protocols,
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # None is for no log
+            keepalive_timeout=_IDLE_S,
             max_line_size=longest,
             max_field_size=longest,
         )

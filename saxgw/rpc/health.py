@@ -34,6 +34,9 @@ TIMEOUT_S: Final = 5.0
 _MAX_SUBJECTS: Final = 256
 """How many subjects are looked at. Anybody may ask about anything, and each costs a question now and then."""
 
+_MAX_WATCHES: Final = 10_000
+"""How many watches run. Anybody may watch, for as long as it likes."""
+
 _FORGET_S: Final = 60.0
 """After how long without anybody asking a subject is no longer looked at."""
 
@@ -64,7 +67,7 @@ Look: TypeAlias = Callable[[str], Awaitable[Condition]]
 
 
 class TooManySubjects(Exception):
-    """So many subjects are being watched that no other can be."""
+    """So many subjects are being watched that no other can be, or so often."""
 
 
 async def always_ready(subject: str) -> Condition:
@@ -86,6 +89,11 @@ class _Subject:
     def is_idle(self) -> bool:
         """Whether nobody waits to be told of it."""
         return not self.watchers and self.looking is None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing of that name, however many wait for it."""
+        return self.looking is None and self.condition is not None and self.condition.readiness is Readiness.UNKNOWN
 
     def set(self, condition: Condition) -> None:
         if self.condition != condition:
@@ -123,6 +131,7 @@ class Health:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._subjects = {"": _Subject("")}
+        self._watches = 0
         self._leaving = False
         self._looker: asyncio.Task[None] | None = None
 
@@ -167,9 +176,15 @@ class Health:
         return LEAVING if self._leaving or subject.condition is None else subject.condition
 
     async def watch(self, name: str = "") -> AsyncGenerator[Condition]:
-        """Yields how a subject is, and again whenever its readiness has changed. Raises TooManySubjects."""
+        """Yields how a subject is, and again whenever its readiness has changed.
+
+        Raises TooManySubjects, which may be later: what is not there makes room for others.
+        """
+        if self._watches >= _MAX_WATCHES:
+            raise TooManySubjects(f"{self._watches} watches run already, which is the limit")
         subject = self._subject(name)
         subject.watchers += 1
+        self._watches += 1
         told: Readiness | None = None
         try:
             while True:
@@ -179,8 +194,11 @@ class Health:
                     told = condition.readiness
                     yield condition
                 await changed.wait()
+                if self._subjects.get(subject.name) is not subject:
+                    raise self._too_many()
         finally:
             subject.watchers -= 1
+            self._watches -= 1
 
     def _subject(self, name: str) -> _Subject:
         name = "" if name in self._aliases else self._canonical(name)
@@ -191,10 +209,17 @@ class Health:
         return subject
 
     def _forget_oldest(self) -> None:
-        idle = [subject for subject in self._subjects.values() if subject.name and subject.is_idle]
-        if not idle:
-            raise TooManySubjects(f"{len(self._subjects)} names are being watched already, which is the limit")
-        self._forget(min(idle, key=lambda subject: subject.asked_at))
+        models = [subject for subject in self._subjects.values() if subject.name]
+        # Names of nothing can be made up at will; they must not keep out those of models.
+        may_go = [each for each in models if each.is_idle] or [each for each in models if each.is_nothing]
+        if not may_go:
+            raise self._too_many()
+        oldest = min(may_go, key=lambda subject: subject.asked_at)
+        self._forget(oldest)
+        oldest.tell()
+
+    def _too_many(self) -> TooManySubjects:
+        return TooManySubjects(f"{len(self._subjects)} names are being watched already, which is the limit")
 
     async def _look_again(self) -> None:
         while True:

@@ -44,7 +44,7 @@ class CallLine(logging.LogRecord):
         parts.append(f"{had('request_bytes')}→{had('response_bytes')} bytes, {had('door')} {had('peer')}")
         parts.append(had("identity", ""))
         parts.append(f"[{had('request_id')}]")
-        return " ".join(filter(None, parts))
+        return _visible(" ".join(filter(None, parts)))
 
 
 def log_call(call: ObservedCall) -> None:
@@ -81,3 +81,10 @@ def _fields(observed: ObservedCall) -> dict[str, Any]:
     if context is not None:
         fields["trace_id"] = context.trace_id
     return fields
+
+
+def _visible(text: str) -> str:
+    """The text, in which what a caller wrote can neither begin another line nor tell a terminal what to do."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -205,11 +205,14 @@ async def test_every_route_is_closed(secured: Secured, http_method: str, path: s
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 async def test_every_rpc_is_closed(secured: Secured, method: MethodDescriptor) -> None:
-    """No RPC answers who has no key, whatever it sends."""
+    """No RPC answers who has no key, whatever it sends, nor waits for it."""
     async with grpc.aio.insecure_channel(secured.gateway.grpc_address) as channel:
+        path = f"/{SERVICE.full_name}/{method.name}"
         kind: Any = channel.unary_stream if method.server_streaming else channel.unary_unary
-        call = kind(f"/{SERVICE.full_name}/{method.name}")(b"\xff")
+        call = kind(path)(b"\xff")
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+        waiting: Any = channel.stream_stream(path)(timeout=20)
+        assert await waiting.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("path", ["/", "/openapi.json", "/docs", "/docs/start.js"])

@@ -92,6 +92,13 @@ def test_no_set(text: bytes, tmp_path: Path) -> None:
         read_key_set(tmp_path / "jwks")
 
 
+def test_key_id_that_is_no_text() -> None:
+    """A set with a key of such an id makes no sense, as other malformed ones; it does not end the following of it."""
+    own = orjson.loads(Issuer().jwks())["keys"][0]
+    with pytest.raises(InvalidFile, match="here is no JWK set"):
+        KeySet("here", orjson.dumps({"keys": [own, {**own, "kid": ["a"]}]}))
+
+
 async def test_token_without_a_key_id() -> None:
     """It is checked with the only key there is; of two, nobody knows which."""
     issuer = Issuer()

@@ -40,6 +40,18 @@ def of_calls(lines: list[dict[str, Any]], method: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["logger"] == "saxgw.calls" and line["method"] == method]
 
 
+async def test_names_that_would_be_lines(cell: DevCell) -> None:
+    """What a caller writes stays within the line of its call, and is nothing that a terminal obeys."""
+    forged = "/sax/test/a\n2030-01-01 INFO saxgw.calls: forged\x1b[2J\u202e"
+    async with running("serve", "--log-format", "text", environment={"SAX_ROOT": cell.root}) as gateway:
+        async with grpc.aio.insecure_channel(gateway.grpc_address) as channel:
+            with pytest.raises(CallError):
+                await GrpcCaller(channel)("ListCell", {"model": forged})
+        _, errors = await gateway.stop(signal.SIGTERM)
+    [line] = [line for line in errors.splitlines() if "forged" in line]
+    assert r"ListCell /sax/test/a\n2030-01-01 INFO saxgw.calls: forged\x1b[2J\u202e INVALID_ARGUMENT" in line
+
+
 async def test_lines_of_calls(cell: DevCell, published: str) -> None:
     """Each call has one line in JSON, with all that is known of it but what was asked and answered."""
     traced = {"X-Request-Id": "my-own-id", "traceparent": f"00-{'a' * 32}-{'b' * 16}-00"}
