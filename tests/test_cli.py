@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from saxgw.devcell import DevCell
 from saxgw.sax.wire.admin_pb2 import ListRequest, Location, StatsRequest
 from saxgw.sax.wire.admin_pb2_grpc import AdminStub
 from tests.conftest import definition
-from tests.process import clean, run, running
+from tests.process import READY, clean, command, run, running, start
 
 if TYPE_CHECKING:
     from saxgw.sax.wire.admin_pb2_grpc import AdminAsyncStub
@@ -139,6 +140,50 @@ async def test_signal(number: signal.Signals) -> None:
     assert number.name in errors
     assert "Traceback" not in errors
     assert "Warning" not in errors
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_nobody_reads_errors(workers: str, *, is_there: bool) -> None:
+    """A gateway serves and ends well though nobody reads standard error: a pipe is full, or broken."""
+    reader, writer = os.pipe()
+    if is_there:
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+    else:
+        os.close(reader)
+    process = await start(
+        *("serve", "--sax-root", "/nowhere", "--http-port", "0", "--grpc-port", "0", "--workers", workers),
+        errors=writer,
+    )
+    os.close(writer)
+    assert process.stdout is not None
+    ready = READY.fullmatch((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+    assert ready
+    async with aiohttp.ClientSession() as session:
+        assert "error" in await get(session, f"http://{ready[1]}/listall?sax_cell=/sax/test")
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    if is_there:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_without_standard_error(workers: str) -> None:
+    """A gateway may be started without standard error, and input."""
+    serve = command("serve", "--sax-root=/nowhere", "--http-port=0", "--grpc-port=0", f"--workers={workers}")
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'exec "$@" <&- 2>&-', "sh", *serve), env=clean(), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert READY.fullmatch((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
 
 
 async def test_sigterm_while_starting() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from saxgw import __version__
+from saxgw.cli.standard_streams import say
 from saxgw.devcell import DevCell, DevCellError
 from saxgw.gateway import Gateway
 from saxgw.sax import InvalidName
@@ -74,8 +75,8 @@ async def _until_signal(
         if stopped.is_set():
             # Not by the signal's default action, for there is none for a process that is PID 1.
             os._exit(128 + number)
-        click.echo(f"saxgw: {number.name}, finishing what is running", err=True)
         stopped.set()
+        say(f"{number.name}, finishing what is running")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
@@ -94,7 +95,7 @@ async def _until_signal(
         if gateway.admin_address is not None:
             what += f", metrics at http://{gateway.admin_address}/metrics"
         if tell is None and warning is not None:
-            click.echo(f"saxgw: {warning}", err=True)
+            say(warning)
         (tell or click.echo)(f"saxgw {__version__} ready: {gateway.http_url} and grpc {gateway.grpc_address}, {what}")
         await stopping
 

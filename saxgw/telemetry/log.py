@@ -103,6 +103,8 @@ class BackgroundHandler(logging.Handler):
 
     def close(self) -> None:
         """Writes what is left, for as long as a stream that is stuck may be given."""
+        if self._closing.is_set():  # by logging itself, when the process ends
+            return
         self._closing.set()
         self._come.set()
         self._thread.join(_LAST_LINES_S)
@@ -138,7 +140,10 @@ def logging_to_stderr(level: str, form: str) -> Iterator[None]:
     `form` is "json", "text", or "auto": text on a terminal, JSON otherwise.
     """
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    handler = BackgroundHandler(sys.stderr)
+    # A buffer of its own: a thread that is stuck in that of sys.stderr keeps the process from ending.
+    handler = BackgroundHandler(
+        open(sys.stderr.fileno(), "w", encoding=sys.stderr.encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115 - the thread may need it to the end
+    )
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     root = logging.getLogger()
     root.setLevel(level.upper())
