@@ -160,11 +160,12 @@ def _at_once(lines: Iterable[str]) -> Iterator[str]:
     together: list[str] = []
     size = 0
     for line in lines:
-        size += len(line.encode(errors="replace")) + 1
-        if size > _ATOMIC_BYTES and together:
+        line_size = len(line.encode(errors="replace")) + 1
+        if size + line_size > _ATOMIC_BYTES and together:
             yield "\n".join([*together, ""])
-            together, size = [], len(line) + 1
+            together, size = [], 0
         together.append(line)
+        size += line_size
     if together:
         yield "\n".join([*together, ""])
 

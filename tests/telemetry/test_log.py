@@ -188,7 +188,7 @@ class Counting(io.StringIO):
 def test_whole_lines() -> None:
     """Lines are written in parts that a pipe keeps together, and never torn unless one is longer than that."""
     stream = Counting()
-    texts = ["é" * length for length in (10, 1500, 1500, 1500, 5000, 10, 100)]
+    texts = ["é" * length for length in (10, 1500, 1500, 1500, 5000, 10, 100, 1900, 1000, 1000, 1000)]
     with logger(BackgroundHandler(stream)) as log:
         for text in texts:
             log.warning(text)
