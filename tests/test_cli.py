@@ -248,6 +248,16 @@ async def test_dev_keeps_a_cell(tmp_path: Path) -> None:
                 assert response.status == 200
 
 
+async def test_cell_that_makes_no_sense(tmp_path: Path) -> None:
+    """A cell that cannot be started is an error, and no traceback."""
+    (tmp_path / "sax/test").mkdir(parents=True)
+    (tmp_path / "sax/test/config.proto").write_bytes(b"\xff")
+    code, _, errors = await run("dev", "--root", str(tmp_path), "--http-port=0", "--grpc-port=0")
+    assert code == 1
+    assert errors.startswith("Error: ")
+    assert "configuration of the cell" in errors
+
+
 async def test_dev_behaves_as_googles_cells_do(tmp_path: Path) -> None:
     """With --google the admin of the cell sends its errors as UNKNOWN, and the gateway understands them."""
     async with (

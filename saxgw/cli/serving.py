@@ -15,7 +15,6 @@ import click
 
 from saxgw import __version__
 from saxgw.cli.standard_streams import say
-from saxgw.devcell import DevCell, DevCellError
 from saxgw.gateway import Gateway
 from saxgw.sax import InvalidName
 from saxgw.sax.official import ModuleMissing
@@ -46,9 +45,13 @@ async def serve(settings: Settings, tell: Callable[[str], None] | None = None) -
 
 async def dev(settings: Settings, root: str | None, model_servers: int, *, google: bool) -> None:
     """Serves a cell of its own until a signal comes."""
+    from saxgw.devcell import DevCell, DevCellError  # noqa: PLC0415 - whoever serves another cell starts sooner without
 
     async def start(stack: AsyncExitStack) -> tuple[Gateway, str]:
-        cell = await stack.enter_async_context(DevCell(root=root, model_servers=model_servers, google=google))
+        try:
+            cell = await stack.enter_async_context(DevCell(root=root, model_servers=model_servers, google=google))
+        except DevCellError as error:
+            raise click.ClickException(str(error)) from error
         gateway = Gateway(dataclasses.replace(settings, sax_root=cell.root))
         return await stack.enter_async_context(gateway), f"development cell /sax/test, SAX_ROOT={cell.root}"
 
@@ -111,7 +114,7 @@ def run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
             runner.run(main)
     except InvalidName as error:  # nothing but SAX_ROOT is named here
         raise click.UsageError(f"--sax-root: {error}") from error
-    except (OSError, DevCellError, InvalidFile, ModuleMissing) as error:
+    except (OSError, InvalidFile, ModuleMissing) as error:
         raise click.ClickException(str(error)) from error
 
 
