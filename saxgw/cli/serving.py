@@ -18,6 +18,7 @@ from saxgw.cli.standard_streams import say
 from saxgw.gateway import Gateway
 from saxgw.sax import InvalidName
 from saxgw.sax.official import ModuleMissing
+from saxgw.settings import InvalidSetting
 from saxgw.telemetry.log import logging_to_stderr
 from saxgw.watched import InvalidFile
 
@@ -114,7 +115,7 @@ def run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
             runner.run(main)
     except InvalidName as error:  # nothing but SAX_ROOT is named here
         raise click.UsageError(f"--sax-root: {error}") from error
-    except (OSError, InvalidFile, ModuleMissing) as error:
+    except (OSError, InvalidFile, InvalidSetting, ModuleMissing) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -17,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from saxgw.devcell import DevCell
 from saxgw.gateway import SERVICE, Gateway
+from saxgw.settings import InvalidSetting
 from saxgw.v1 import sax_service_pb2 as pb
 from tests.callers import CallError
 from tests.conftest import connected, settings
@@ -280,3 +281,10 @@ async def test_without_the_extra(scripted: ScriptedCell) -> None:
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
     assert done.stdout == "ready\n"
     assert "there are no traces for http://x:1: install saxgw[otel] to have them" in done.stderr
+
+
+async def test_variables_that_make_no_sense(scripted: ScriptedCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the SDK does not take of its own variables is an error that says so."""
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
+    with pytest.raises(InvalidSetting, match=r"OTEL_\* make no sense .*: max_export_batch_size must be"):
+        await Gateway(settings(scripted.root, otlp_endpoint="http://127.0.0.1:1")).__aenter__()
