@@ -123,6 +123,13 @@ async def test_serve_a_cell(cell: DevCell, variable: str) -> None:
         assert isinstance(await get(session, f"http://{gateway.http_address}/listall?sax_cell=/sax/test"), list)
 
 
+async def test_root_with_a_password() -> None:
+    """The ready line does not tell a root that may have a secret in it."""
+    async with running("serve", "--sax-root", "gs://name:pass@bucket/dir") as gateway:
+        assert gateway.serving == "cells of SAX_ROOT"
+        assert "pass" not in (await gateway.stop(signal.SIGTERM))[1]
+
+
 async def test_serve_before_the_cell(tmp_path: Path) -> None:
     """The gateway starts and answers before its cell does; the answer says what is missing."""
     async with running("serve", "--sax-root", str(tmp_path)) as gateway, aiohttp.ClientSession() as session:

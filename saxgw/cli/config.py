@@ -14,13 +14,12 @@ import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
 
 from saxgw import __version__
-from saxgw.settings import Settings, environment_variable
+from saxgw.settings import Settings, environment_variable, may_be_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +132,7 @@ def _line(context: click.Context, parameter: click.Parameter) -> str:
     origin = _origin(context, parameter)
     if value is None:
         return f"# {parameter.name} is not set"
-    if _may_be_secret(value):
+    if may_be_secret(value):
         return f"# {parameter.name} is hidden  # {origin}"
     return f"{parameter.name} = {to_toml(value)}  # {origin}"
 
@@ -149,17 +148,6 @@ def _origin(context: click.Context, parameter: click.Parameter) -> str:
         case ParameterSource.DEFAULT_MAP:
             return _NO_COMMENT.sub("?", f"file {click.format_filename(context.meta[__name__])}")
     return "default"
-
-
-def _may_be_secret(value: object) -> bool:
-    """Whether a value is a URL with a user, a password or a query, where tokens are."""
-    if not isinstance(value, str) or "://" not in value:
-        return False
-    try:
-        url = urlsplit(value)
-    except ValueError:
-        return True  # who knows what it is
-    return bool(url.username or url.password or url.query)
 
 
 def to_toml(value: Any) -> str:  # noqa: ANN401 - of any type that a setting has

@@ -18,7 +18,7 @@ from saxgw.cli.standard_streams import say
 from saxgw.gateway import Gateway
 from saxgw.sax import InvalidName
 from saxgw.sax.official import ModuleMissing
-from saxgw.settings import InvalidSetting
+from saxgw.settings import InvalidSetting, may_be_secret
 from saxgw.telemetry.log import logging_to_stderr
 from saxgw.watched import InvalidFile
 
@@ -39,7 +39,8 @@ async def serve(settings: Settings, tell: Callable[[str], None] | None = None) -
 
     async def start(stack: AsyncExitStack) -> tuple[Gateway, str]:
         gateway = Gateway(settings, reuse_port=tell is not None)
-        return await stack.enter_async_context(gateway), f"cells of {settings.sax_root}"
+        root = "SAX_ROOT" if may_be_secret(settings.sax_root) else settings.sax_root
+        return await stack.enter_async_context(gateway), f"cells of {root}"
 
     await _until_signal(start, tell, settings.warning)
 
