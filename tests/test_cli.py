@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -97,6 +98,14 @@ async def test_host_that_does_not_exist(tmp_path: Path, host: str) -> None:
     code, output, errors = await run("serve", "--sax-root", str(tmp_path), "--host", host, "--http-port", "0")
     assert (code, output) == (1, "")
     assert errors == f"Error: the HTTP door cannot listen on {host}:0: there is no such host\n"
+
+
+async def test_folder_that_does_not_exist() -> None:
+    """What keeps a gateway from starting is told in words, with what it is about."""
+    environment = {"SAX_ROOT": "/nowhere", "PROMETHEUS_MULTIPROC_DIR": "/nowhere"}
+    code, _, errors = await run("serve", "--http-port=0", "--grpc-port=0", "--admin-port=0", environment=environment)
+    assert code == 1
+    assert re.search(r"^Error: /nowhere/\w+\.db: No such file or directory$", errors, re.MULTILINE)
 
 
 async def test_root_that_does_not_exist() -> None:

@@ -116,8 +116,11 @@ def run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
             runner.run(main)
     except InvalidName as error:  # nothing but SAX_ROOT is named here
         raise click.UsageError(f"--sax-root: {error}") from error
-    except (OSError, InvalidFile, InvalidSetting, ModuleMissing) as error:
+    except (InvalidFile, InvalidSetting, ModuleMissing) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        told = [str(each) for each in (error.filename, error.strerror) if each is not None]
+        raise click.ClickException(": ".join(told) or str(error)) from error
 
 
 def _let_the_loop_finish() -> None:
