@@ -152,8 +152,9 @@ class Gateway:
     Leaving makes it not ready, goes on for `settings.shutdown_delay` seconds, and drains: no new calls are taken,
     running ones have `settings.drain_timeout` seconds to finish, and are then ended with UNAVAILABLE. Entering
     raises OSError if an address cannot be bound, saxgw.watched.InvalidFile if a file that the settings name makes no
-    sense, and saxgw.sax.official.ModuleMissing if there is no official client where that is set; it leaves nothing
-    running then. With `reuse_port` other processes may listen on the same ports.
+    sense, saxgw.settings.InvalidSetting if the variables of OpenTelemetry's SDK make none, and
+    saxgw.sax.official.ModuleMissing if there is no official client where that is set; it leaves nothing running then.
+    With `reuse_port` other processes may listen on the same ports.
     """
 
     def __init__(self, settings: Settings, *, reuse_port: bool = False) -> None:

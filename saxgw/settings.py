@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from saxgw.globs import Globs, InvalidGlob
 
@@ -340,3 +341,14 @@ def flag(name: str) -> str:
 def environment_variable(name: str) -> str:
     """The environment variable of a field of Settings."""
     return "SAXGW_" + name.upper()
+
+
+def may_be_secret(value: object) -> bool:
+    """Whether a value is a URL with a user, a password or a query, where tokens are."""
+    if not isinstance(value, str) or "://" not in value:
+        return False
+    try:
+        url = urlsplit(value)
+    except ValueError:
+        return True  # who knows what it is
+    return bool(url.username or url.password or url.query)

@@ -47,13 +47,14 @@ async def start(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     output: int = asyncio.subprocess.PIPE,
+    errors: int = asyncio.subprocess.PIPE,
 ) -> asyncio.subprocess.Process:
     """Starts `saxgw` with an environment of which all SAX variables are removed."""
     return await asyncio.create_subprocess_exec(
         *command(*arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=output,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=errors,
         env=clean(environment),
         cwd=cwd,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -21,7 +23,7 @@ from saxgw.devcell import DevCell
 from saxgw.sax.wire.admin_pb2 import ListRequest, Location, StatsRequest
 from saxgw.sax.wire.admin_pb2_grpc import AdminStub
 from tests.conftest import definition
-from tests.process import clean, run, running
+from tests.process import READY, clean, command, run, running, start
 
 if TYPE_CHECKING:
     from saxgw.sax.wire.admin_pb2_grpc import AdminAsyncStub
@@ -99,6 +101,14 @@ async def test_host_that_does_not_exist(tmp_path: Path, host: str) -> None:
     assert errors == f"Error: the HTTP door cannot listen on {host}:0: there is no such host\n"
 
 
+async def test_folder_that_does_not_exist() -> None:
+    """What keeps a gateway from starting is told in words, with what it is about."""
+    environment = {"SAX_ROOT": "/nowhere", "PROMETHEUS_MULTIPROC_DIR": "/nowhere"}
+    code, _, errors = await run("serve", "--http-port=0", "--grpc-port=0", "--admin-port=0", environment=environment)
+    assert code == 1
+    assert re.search(r"^Error: /nowhere/\w+\.db: No such file or directory$", errors, re.MULTILINE)
+
+
 async def test_root_that_does_not_exist() -> None:
     """A root that is not there is served, for it may come, but not without a word."""
     async with running("serve", "--sax-root", "/does/not/exist") as gateway:
@@ -135,6 +145,13 @@ async def test_open_files(cell: DevCell) -> None:
     assert limits == (before[1], before[1])
 
 
+async def test_root_with_a_password() -> None:
+    """The ready line does not tell a root that may have a secret in it."""
+    async with running("serve", "--sax-root", "gs://name:pass@bucket/dir") as gateway:
+        assert gateway.serving == "cells of SAX_ROOT"
+        assert "pass" not in (await gateway.stop(signal.SIGTERM))[1]
+
+
 async def test_serve_before_the_cell(tmp_path: Path) -> None:
     """The gateway starts and answers before its cell does; the answer says what is missing."""
     async with running("serve", "--sax-root", str(tmp_path)) as gateway, aiohttp.ClientSession() as session:
@@ -152,6 +169,50 @@ async def test_signal(number: signal.Signals) -> None:
     assert number.name in errors
     assert "Traceback" not in errors
     assert "Warning" not in errors
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_nobody_reads_errors(workers: str, *, is_there: bool) -> None:
+    """A gateway serves and ends well though nobody reads standard error: a pipe is full, or broken."""
+    reader, writer = os.pipe()
+    if is_there:
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+    else:
+        os.close(reader)
+    process = await start(
+        *("serve", "--sax-root", "/nowhere", "--http-port", "0", "--grpc-port", "0", "--workers", workers),
+        errors=writer,
+    )
+    os.close(writer)
+    assert process.stdout is not None
+    ready = READY.fullmatch((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+    assert ready
+    async with aiohttp.ClientSession() as session:
+        assert "error" in await get(session, f"http://{ready[1]}/listall?sax_cell=/sax/test")
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    if is_there:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_without_standard_error(workers: str) -> None:
+    """A gateway may be started without standard error, and input."""
+    serve = command("serve", "--sax-root=/nowhere", "--http-port=0", "--grpc-port=0", f"--workers={workers}")
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'exec "$@" <&- 2>&-', "sh", *serve), env=clean(), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert READY.fullmatch((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
 
 
 async def test_sigterm_while_starting() -> None:
@@ -214,6 +275,16 @@ async def test_dev_keeps_a_cell(tmp_path: Path) -> None:
             assert await get(session, f"{address}/listall?sax_cell=/sax/test") == ["/sax/test/kept"]
             async with session.post(f"{address}/generate", json={"model": "/sax/test/kept", "query": "x"}) as response:
                 assert response.status == 200
+
+
+async def test_cell_that_makes_no_sense(tmp_path: Path) -> None:
+    """A cell that cannot be started is an error, and no traceback."""
+    (tmp_path / "sax/test").mkdir(parents=True)
+    (tmp_path / "sax/test/config.proto").write_bytes(b"\xff")
+    code, _, errors = await run("dev", "--root", str(tmp_path), "--http-port=0", "--grpc-port=0")
+    assert code == 1
+    assert errors.startswith("Error: ")
+    assert "configuration of the cell" in errors
 
 
 async def test_dev_behaves_as_googles_cells_do(tmp_path: Path) -> None:

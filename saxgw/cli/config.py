@@ -14,18 +14,17 @@ import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
 
 from saxgw import __version__
-from saxgw.settings import Settings, environment_variable
+from saxgw.settings import Settings, environment_variable, may_be_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FIELDS: Final = {field.name: field for field in dataclasses.fields(Settings)}
+_FIELDS: Final = frozenset(field.name for field in dataclasses.fields(Settings))
 
 _OWN: Final = frozenset({"config", "print_config", "help"})
 """Options that are not about what is run."""
@@ -67,7 +66,7 @@ def configurable(command: Any) -> Any:  # noqa: ANN401 - click decorates functio
 def print_values() -> None:
     """Prints the values of the running command's options as TOML that `--config` reads, each with where it comes from.
 
-    Secrets, and what has no value, stand there as comments.
+    What may be secret, and what has no value, stands there as a comment.
     """
     context = click.get_current_context()
     click.echo(f"# saxgw {__version__}, {context.info_name}")
@@ -104,7 +103,7 @@ def _parameters(command: click.Command) -> Iterator[click.Parameter]:
 
 
 def _check_type(path: Path, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401 - of any of TOML's types
-    """Refuses what click would convert, such as the string "80" for a number. Values are not shown: some are secret."""
+    """Refuses what click would convert, such as the string "80" for a number. Values, maybe secret, are not shown."""
     allowed: tuple[type, ...]
     match parameter.type:
         case click.types.BoolParamType():
@@ -133,7 +132,7 @@ def _line(context: click.Context, parameter: click.Parameter) -> str:
     origin = _origin(context, parameter)
     if value is None:
         return f"# {parameter.name} is not set"
-    if _is_secret(parameter.name, value):
+    if may_be_secret(value):
         return f"# {parameter.name} is hidden  # {origin}"
     return f"{parameter.name} = {to_toml(value)}  # {origin}"
 
@@ -149,19 +148,6 @@ def _origin(context: click.Context, parameter: click.Parameter) -> str:
         case ParameterSource.DEFAULT_MAP:
             return _NO_COMMENT.sub("?", f"file {click.format_filename(context.meta[__name__])}")
     return "default"
-
-
-def _is_secret(name: str, value: object) -> bool:
-    """Whether a setting is marked so, or is a URL with a password or a query, where tokens are."""
-    if name in _FIELDS and _FIELDS[name].metadata.get("secret"):
-        return True
-    if not isinstance(value, str) or "://" not in value:
-        return False
-    try:
-        url = urlsplit(value)
-    except ValueError:
-        return True  # who knows what it is
-    return bool(url.username or url.password or url.query)
 
 
 def to_toml(value: Any) -> str:  # noqa: ANN401 - of any type that a setting has

@@ -10,6 +10,7 @@ import click
 import orjson
 
 from saxgw.cli.config import configurable, print_values
+from saxgw.cli.standard_streams import open_standard_streams, say
 from saxgw.cli.workers import supervise, usable_cpus
 from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
 
@@ -80,9 +81,10 @@ def serve(*, print_config: bool, **values: Any) -> None:  # noqa: ANN401 - one f
         return
     if values["sax_root"] is None:
         raise click.UsageError(_NO_SAX_ROOT)
+    open_standard_streams()
     settings = _settings(values)
     if "://" not in settings.sax_root and not Path(settings.sax_root).is_dir():
-        click.echo(f"saxgw: there is no directory {settings.sax_root} yet; until there is, no cell is found", err=True)
+        say(f"there is no directory {settings.sax_root} yet; until there is, no cell is found")
     if (workers := settings.workers or usable_cpus()) > 1:
         supervise(settings, workers)
         return
@@ -136,6 +138,7 @@ def dev(
     settings = _settings({**values, "host": _DEV_HOST, "sax_root": str(root or _NOT_YET)})
     if print_config:
         return
+    open_standard_streams()
     from saxgw.cli import serving  # noqa: PLC0415 - imports servers, which take half a second
 
     serving.run(serving.dev(settings, root, model_servers, google=google), settings)

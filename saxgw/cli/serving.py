@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from saxgw import __version__
-from saxgw.devcell import DevCell, DevCellError
+from saxgw.cli.standard_streams import say
 from saxgw.gateway import Gateway
 from saxgw.sax import InvalidName
 from saxgw.sax.official import ModuleMissing
+from saxgw.settings import InvalidSetting, may_be_secret
 from saxgw.telemetry.log import logging_to_stderr
 from saxgw.watched import InvalidFile
 
@@ -39,16 +40,21 @@ async def serve(settings: Settings, tell: Callable[[str], None] | None = None) -
 
     async def start(stack: AsyncExitStack) -> tuple[Gateway, str]:
         gateway = Gateway(settings, reuse_port=tell is not None)
-        return await stack.enter_async_context(gateway), f"cells of {settings.sax_root}"
+        root = "SAX_ROOT" if may_be_secret(settings.sax_root) else settings.sax_root
+        return await stack.enter_async_context(gateway), f"cells of {root}"
 
     await _until_signal(start, tell, settings.warning)
 
 
 async def dev(settings: Settings, root: str | None, model_servers: int, *, google: bool) -> None:
     """Serves a cell of its own until a signal comes."""
+    from saxgw.devcell import DevCell, DevCellError  # noqa: PLC0415 - whoever serves another cell starts sooner without
 
     async def start(stack: AsyncExitStack) -> tuple[Gateway, str]:
-        cell = await stack.enter_async_context(DevCell(root=root, model_servers=model_servers, google=google))
+        try:
+            cell = await stack.enter_async_context(DevCell(root=root, model_servers=model_servers, google=google))
+        except DevCellError as error:
+            raise click.ClickException(str(error)) from error
         gateway = Gateway(dataclasses.replace(settings, sax_root=cell.root))
         return await stack.enter_async_context(gateway), f"development cell /sax/test, SAX_ROOT={cell.root}"
 
@@ -75,8 +81,8 @@ async def _until_signal(
         if stopped.is_set():
             # Not by the signal's default action, for there is none for a process that is PID 1.
             os._exit(128 + number)
-        click.echo(f"saxgw: {number.name}, finishing what is running", err=True)
         stopped.set()
+        say(f"{number.name}, finishing what is running")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
@@ -95,7 +101,7 @@ async def _until_signal(
         if gateway.admin_address is not None:
             what += f", metrics at http://{gateway.admin_address}/metrics"
         if tell is None and warning is not None:
-            click.echo(f"saxgw: {warning}", err=True)
+            say(warning)
         (tell or click.echo)(f"saxgw {__version__} ready: {gateway.http_url} and grpc {gateway.grpc_address}, {what}")
         await stopping
 
@@ -112,8 +118,11 @@ def run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
             runner.run(main)
     except InvalidName as error:  # nothing but SAX_ROOT is named here
         raise click.UsageError(f"--sax-root: {error}") from error
-    except (OSError, DevCellError, InvalidFile, ModuleMissing) as error:
+    except (InvalidFile, InvalidSetting, ModuleMissing) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        told = [str(each) for each in (error.filename, error.strerror) if each is not None]
+        raise click.ClickException(": ".join(told) or str(error)) from error
 
 
 def _let_the_loop_finish() -> None:

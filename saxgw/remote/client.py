@@ -285,10 +285,14 @@ class GatewayClient(SaxClient):
             self._gateway: SaxServiceAsyncStub = SaxServiceStub(self._channel)
         while (state := self._channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
-                tls = "" if self._credentials is None else ", and that it speaks TLS and either believes the other"
+                tls = (
+                    "takes calls without TLS"
+                    if self._credentials is None
+                    else "speaks TLS, and that each side believes the other's certificate"
+                )
                 raise GatewayUnavailable(
-                    f"no gateway could be reached at {self._address}; check that it runs, and that this is the address "
-                    f"of its gRPC door{tls}"
+                    f"no gateway could be reached at {self._address}; check that it runs, that this is the address of "
+                    f"its gRPC door, and that it {tls}"
                 )
             await self._channel.wait_for_state_change(state)
         return self._gateway

@@ -17,9 +17,6 @@ _log: Final = logging.getLogger("saxgw.calls")
 
 _COMMON: Final = logging.LogRecord(_log.name, logging.INFO, __file__, 0, "", None, None).__dict__
 
-_LONGEST_MODEL: Final = 200
-"""How many characters of a model's name are logged; a caller may write anything there."""
-
 
 class CallLine(logging.LogRecord):
     """The record of a line. It has what handlers and formatters look for, at a fraction of what others cost."""
@@ -69,7 +66,7 @@ def _fields(observed: ObservedCall) -> dict[str, Any]:
     if call.identity is not None:
         fields["identity"] = call.identity.name
     if model := observed.model:
-        fields["model"] = model[:_LONGEST_MODEL]
+        fields["model"] = model
     if observed.reason:
         fields["reason"] = observed.reason
     if observed.queued_s is not None:

@@ -103,6 +103,8 @@ class BackgroundHandler(logging.Handler):
 
     def close(self) -> None:
         """Writes what is left, for as long as a stream that is stuck may be given."""
+        if self._closing.is_set():  # by logging itself, when the process ends
+            return
         self._closing.set()
         self._come.set()
         self._thread.join(_LAST_LINES_S)
@@ -116,19 +118,27 @@ class BackgroundHandler(logging.Handler):
                 self._come.clear()
                 self._write()
             self._write()
-        except (OSError, ValueError):  # nobody reads it any more, and there is nowhere to say so
+        except (BrokenPipeError, ValueError):  # nobody reads it any more, and there is nowhere to say so
             pass
 
     def _write(self) -> None:
         waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         lines = [line if isinstance(line, str) else self.format(line) for line in waiting]
         if dropped := self._dropped - self._dropped_before:
-            self._dropped_before += dropped
-            message = f"{dropped} log lines were dropped: they are not read fast enough"
+            message = f"{dropped} log lines were dropped: they could not be written, or not fast enough"
             lines.append(self.format(logging.LogRecord("saxgw.log", logging.WARNING, "", 0, message, None, None)))
-        for whole_lines in _at_once(lines):
-            self._stream.write(whole_lines)
-            self._stream.flush()
+        left = len(waiting)
+        try:
+            for together in _at_once(lines):
+                self._stream.write("\n".join([*together, ""]))
+                self._stream.flush()
+                left -= len(together)
+        except BrokenPipeError:
+            raise
+        except OSError:  # such as a full disk, which may have room again
+            self._dropped += left
+        else:
+            self._dropped_before += dropped
 
 
 @contextmanager
@@ -138,7 +148,10 @@ def logging_to_stderr(level: str, form: str) -> Iterator[None]:
     `form` is "json", "text", or "auto": text on a terminal, JSON otherwise.
     """
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    handler = BackgroundHandler(sys.stderr)
+    # A buffer of its own: a thread that is stuck in that of sys.stderr keeps the process from ending.
+    handler = BackgroundHandler(
+        open(sys.stderr.fileno(), "w", encoding=sys.stderr.encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115 - the thread may need it to the end
+    )
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     root = logging.getLogger()
     root.setLevel(level.upper())
@@ -150,18 +163,19 @@ def logging_to_stderr(level: str, form: str) -> Iterator[None]:
         handler.close()
 
 
-def _at_once(lines: Iterable[str]) -> Iterator[str]:
+def _at_once(lines: Iterable[str]) -> Iterator[list[str]]:
     """Lines that go out by one system call, in which lines of other processes on the same pipe do not get."""
     together: list[str] = []
     size = 0
     for line in lines:
-        size += len(line.encode(errors="replace")) + 1
-        if size > _ATOMIC_BYTES and together:
-            yield "\n".join([*together, ""])
-            together, size = [], len(line) + 1
+        line_size = len(line.encode(errors="replace")) + 1
+        if size + line_size > _ATOMIC_BYTES and together:
+            yield together
+            together, size = [], 0
         together.append(line)
+        size += line_size
     if together:
-        yield "\n".join([*together, ""])
+        yield together
 
 
 def _printable(text: str) -> str:

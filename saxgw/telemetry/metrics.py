@@ -1,4 +1,4 @@
-"""The metrics for Prometheus; docs/metrics.md tells what each means to an operator.
+"""The metrics for Prometheus; docs/observability.md tells what each means to an operator.
 
 Where several workers serve the same ports, each of them writes its numbers to files in PROMETHEUS_MULTIPROC_DIR, which
 must be set before this is imported, and any of them adds up those of all. Without it the numbers are in memory.

@@ -32,6 +32,9 @@ _OURS: Final = frozenset(
 )
 """Codes that are no mistake of the caller's (OpenTelemetry's conventions for gRPC servers)."""
 
+_LONGEST_MODEL: Final = 200
+"""How many characters of a model's name are told; a caller may write anything there."""
+
 current: Final[ContextVar[ObservedCall | None]] = ContextVar("saxgw_observed_call", default=None)
 """The call that a piece of work is done for; so whoever sees requests to model servers knows what they are for."""
 
@@ -120,9 +123,9 @@ class ObservedCall:
 
     @property
     def model(self) -> str:
-        """The model that the caller named; empty if it did not, or as long as nothing is known of the request."""
+        """The model that the caller named, cut after 200 characters; empty if it did not, or that is not known yet."""
         request: Any = self.call.request
-        return request.model if request is not None and self._observation.has_model else ""
+        return request.model[:_LONGEST_MODEL] if request is not None and self._observation.has_model else ""
 
     def __enter__(self) -> None:
         observation, call = self._observation, self.call

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
 
 from saxgw.sax.observer import NOBODY, Observer
+from saxgw.settings import InvalidSetting
 from saxgw.telemetry.metrics import Metrics
 from saxgw.telemetry.observed import observe
 from saxgw.telemetry.page import MetricsPage
@@ -64,10 +65,16 @@ class Telemetry:
 
 
 def _traces(endpoint: str, version: str) -> Traces | None:
-    """Traces, if what they need is installed; the variable that asks for them may be there for all processes."""
+    """Traces, if what they need is installed; the variable that asks for them may be there for all processes.
+
+    Raises InvalidSetting for what the SDK's own variables say.
+    """
     try:
         from saxgw.telemetry.traces import Traces  # noqa: PLC0415 - it needs an extra, and takes long
     except ModuleNotFoundError as error:
         _log.warning("there are no traces for %s: install saxgw[otel] to have them (%s)", endpoint, error)
         return None
-    return Traces(endpoint, version)
+    try:
+        return Traces(endpoint, version)
+    except ValueError as error:
+        raise InvalidSetting(f"the variables OTEL_* make no sense to OpenTelemetry's SDK: {error}") from error

@@ -128,8 +128,8 @@ async def test_nobody_is_there() -> None:
                 with pytest.raises(GatewayUnavailable) as raised:
                     await call
                 assert str(raised.value) == (
-                    f"no gateway could be reached at {address}; check that it runs, and that this is the address "
-                    "of its gRPC door"
+                    f"no gateway could be reached at {address}; check that it runs, that this is the address of "
+                    "its gRPC door, and that it takes calls without TLS"
                 )
 
 

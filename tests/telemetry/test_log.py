@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import re
 import signal
 import threading
@@ -25,6 +27,7 @@ from tests.callers import CallError, GrpcCaller
 from tests.process import Running, running
 from tests.terminal import on_terminal
 
+DROPPED = "{} log lines were dropped: they could not be written, or not fast enough"
 PROMPT = "the prompt is nobody's business"
 REQUEST = {"query": PROMPT, "extra_inputs": {"per_example_max_decode_steps": 3, "temperature": 0}}
 
@@ -182,7 +185,36 @@ def test_slow_stream() -> None:
             log.warning("%d", number)
         stream.go_on.set()
     messages = [orjson.loads(line)["message"] for line in stream.getvalue().splitlines()]
-    assert messages == ["first", *map(str, range(10)), "5 log lines were dropped: they are not read fast enough"]
+    assert messages == ["first", *map(str, range(10)), DROPPED.format(5)]
+
+
+class Full(io.StringIO):
+    """A file on a disk that has no room until it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed, self.has_room = threading.Event(), False
+
+    def flush(self) -> None:
+        if not self.has_room:
+            self.seek(0)
+            self.truncate()
+            self.failed.set()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_full_disk() -> None:
+    """Lines for which there is no room are dropped; those that come when there is some again are written."""
+    stream = Full()
+    with logger(BackgroundHandler(stream)) as log:
+        for _ in range(2):
+            log.warning("lost")
+            assert stream.failed.wait(20)
+            stream.failed.clear()
+        stream.has_room = True
+        log.warning("found")
+    messages = [orjson.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert messages == ["found", DROPPED.format(2)]
 
 
 class Counting(io.StringIO):
@@ -200,7 +232,7 @@ class Counting(io.StringIO):
 def test_whole_lines() -> None:
     """Lines are written in parts that a pipe keeps together, and never torn unless one is longer than that."""
     stream = Counting()
-    texts = ["é" * length for length in (10, 1500, 1500, 1500, 5000, 10, 100)]
+    texts = ["é" * length for length in (10, 1500, 1500, 1500, 5000, 10, 100, 1900, 1000, 1000, 1000)]
     with logger(BackgroundHandler(stream)) as log:
         for text in texts:
             log.warning(text)

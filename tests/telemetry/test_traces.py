@@ -17,7 +17,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from saxgw.devcell import DevCell
 from saxgw.gateway import SERVICE, Gateway
+from saxgw.settings import InvalidSetting
 from saxgw.v1 import sax_service_pb2 as pb
+from tests.callers import CallError
 from tests.conftest import connected, settings
 from tests.sax.scripted import MODEL, Context, Hold, ScriptedCell, ScriptedModelServer, scripted_cell
 from tests.telemetry.otlp import Receiver, receiver, values
@@ -137,6 +139,18 @@ async def test_trace_that_begins_here(scripted: ScriptedCell, server: ScriptedMo
     assert first.trace_id != second.trace_id
     assert not first.parent_span_id
     assert not second.parent_span_id
+
+
+async def test_longest_name(scripted: ScriptedCell, collector: Receiver) -> None:
+    """Of what a caller writes for a model's name no more than 200 characters are told."""
+    async with (
+        Gateway(settings(scripted.root, otlp_endpoint=collector.endpoint)) as gateway,
+        connected(gateway, "grpc") as call,
+    ):
+        with pytest.raises(CallError):
+            await call("Generate", {"model": "x" * 1000, "query": PROMPT})
+    [span] = collector.named(GENERATE)
+    assert values(span.attributes)["gen_ai.request.model"] == "x" * 200
 
 
 async def test_unsampled(scripted: ScriptedCell, server: ScriptedModelServer, collector: Receiver) -> None:
@@ -267,3 +281,10 @@ async def test_without_the_extra(scripted: ScriptedCell) -> None:
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
     assert done.stdout == "ready\n"
     assert "there are no traces for http://x:1: install saxgw[otel] to have them" in done.stderr
+
+
+async def test_variables_that_make_no_sense(scripted: ScriptedCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the SDK does not take of its own variables is an error that says so."""
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
+    with pytest.raises(InvalidSetting, match=r"OTEL_\* make no sense .*: max_export_batch_size must be"):
+        await Gateway(settings(scripted.root, otlp_endpoint="http://127.0.0.1:1")).__aenter__()

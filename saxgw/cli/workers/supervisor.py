@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from saxgw.cli.standard_streams import say
 from saxgw.cli.workers.ports import held
 from saxgw.cli.workers.process import WorkerProcess
 from saxgw.cli.workers.shared_metrics import shared_metrics
@@ -89,7 +90,7 @@ class _Supervisor:
             workers = [self._start() for _ in range(self._count)]
             lines = await asyncio.gather(*(worker.ready() for worker in workers))
             if self._settings.warning is not None:
-                _say(self._settings.warning)
+                say(self._settings.warning)
             click.echo(f"{lines[0]}, {self._count} workers")
             await asyncio.gather(*(self._keep(number, worker) for number, worker in enumerate(workers, 1)))
         except click.ClickException:
@@ -114,12 +115,12 @@ class _Supervisor:
             if self._leaving.is_set():
                 if worker.has_served and worker.failed and self._exit_code < _KILLED:
                     self._exit_code = 1
-                    _say(what)
+                    say(what)
                 return
             pause_s = 0.0 if worker.age_s >= _STEADY_S else _longer(pause_s)
             replacement = None
             while replacement is None:
-                _say(f"{what}; another is started{f' in {pause_s:g} s' if pause_s else ''}")
+                say(f"{what}; another is started{f' in {pause_s:g} s' if pause_s else ''}")
                 if await self._leaves_within(pause_s):
                     return
                 try:
@@ -138,9 +139,9 @@ class _Supervisor:
             self._exit_code = _KILLED + number
             self._signal(signal.SIGKILL)
             return
-        _say(f"{number.name}, finishing what is running")
         self._leaving.set()
         self._signal(signal.SIGTERM)
+        say(f"{number.name}, finishing what is running")
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._workers:
@@ -159,8 +160,3 @@ class _Supervisor:
 
 def _longer(pause_s: float) -> float:
     return min(max(2 * pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
-
-
-def _say(what: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it, which must not end those who serve
-        click.echo(f"saxgw: {what}", err=True)
