@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from saxgw.access.scopes import ADMIN, resource_fields, scope_of
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from saxgw.rpc.call import Call
     from saxgw.rpc.endpoint import Check, Scope
 
-_FORWARDED: Final = frozenset({"forwarded", "x-forwarded-for", "x-real-ip", "via"})
-"""Headers by which proxies say that a call is not their own."""
+_FORWARDED: Final = re.compile(r"forwarded|via|x-real-ip|x-(?:forwarded|envoy)-.*", re.IGNORECASE | re.DOTALL)
+"""Headers by which proxies say that a call is not their own. Sidecars of a mesh that run Envoy say nothing of where it
+comes from, but always that they forward it: X-Forwarded-Proto."""
 
 
 def require_scope(method: MethodDescriptor) -> Scope:
@@ -45,7 +47,7 @@ def admin_from_this_machine(method: MethodDescriptor) -> Scope | None:
     allowed = _Allowed()
 
     def enter(call: Call) -> _Allowed:
-        if not is_loopback(call.peer) or not _FORWARDED.isdisjoint(map(str.lower, call.headers)):
+        if not is_loopback(call.peer) or any(map(_FORWARDED.fullmatch, call.headers)):
             raise _denied(
                 "ANONYMOUS_ADMIN",
                 f"this gateway authenticates nobody, so {method.name} is taken from its own machine alone; set up API "

@@ -81,7 +81,9 @@ async def test_from_another_address(cell: DevCell, door: str, changed: dict[str,
         assert (await call("ListCells", {}))["cells"] == ["/sax/test"]
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"])
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Envoy-Attempt-Count", "Forwarded", "Via", "X-Real-IP"]
+)
 async def test_forwarded(gateway: Gateway, header: str) -> None:
     """What a proxy on this machine forwards comes from elsewhere, whatever it says of where."""
     async with (
