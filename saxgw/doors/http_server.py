@@ -51,9 +51,9 @@ _BACKLOG: Final = 1024
 """How many connections may wait to be accepted; a burst of callers must not be refused."""
 
 
-_IDLE_S: Final = 75.0
-"""How long a connection may stay without a request. Load balancers give up on idle ones after a minute or so; they must
-do it first, or would send a request where nobody listens any more."""
+_IDLE_S: Final = 620.0
+"""How long a connection may stay without a request. Load balancers keep idle ones, Google Cloud's for 600 s; they must
+be the first to give up, or would send a request where nobody listens any more."""
 
 _HANDSHAKE_S: Final = 10.0
 """How long a client may take to agree on TLS."""
