@@ -66,6 +66,8 @@ class Watched(Generic[T]):
                 self.value = self._load()
             except InvalidFile as error:
                 _log.error("%s; what was read before still holds", error)
+            except Exception:  # noqa: BLE001 - whatever it is, the next change must be read: it may take back a key
+                _log.exception("reading %s failed; what was read before still holds", ", ".join(map(str, self._paths)))
             else:
                 _log.info("read again: %s", ", ".join(map(str, self._paths)))
 
