@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from contextvars import Context as ContextVars
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import grpc
@@ -18,6 +19,10 @@ Request = TypeVar("Request", bound=Message)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
+_NO_CONTEXT: Final = ContextVars()
+"""For timers: asyncio keeps one that was cancelled, with the context that it was set in, until it would have been due.
+A call's own has all of the call."""
+
 STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
 """The library's codes by number."""
 
@@ -25,7 +30,8 @@ STATUS_CODES: Final = {status.value[0]: status for status in grpc.StatusCode}
 async def read(context: Context, timeout_s: float) -> bytes | None:
     """The next message as it came; None after the last. Raises RpcError if it takes longer than `timeout_s` seconds."""
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(None) as timeout:
+            _NO_CONTEXT.run(timeout.reschedule, asyncio.get_running_loop().time() + timeout_s)
             data = await context.read()
     except TimeoutError:
         raise RpcError(Code.DEADLINE_EXCEEDED, "the request did not arrive in time") from None
