@@ -76,7 +76,7 @@ def _signing_key(given: Mapping[str, Any]) -> SigningKey | None:
         key = PyJWK(dict(given))
         weakness = key.Algorithm.check_key_length(key.key)
     except PyJWTError as error:
-        weakness = str(error)
+        weakness = type(error).__name__  # not its words, which may have the key in them
     if weakness:
         _log.warning("a signing key is passed over: %s", weakness)
         return None
@@ -152,6 +152,8 @@ class FetchedKeys:
             _log.error("the keys that tokens are signed with could not be had: %s", error)
         except (aiohttp.ClientError, TimeoutError) as error:
             _log.error("the keys that tokens are signed with could not be had: %s: %s", type(error).__name__, error)
+        except Exception:  # noqa: BLE001 - whatever it is, the next set must be had: it may lack a key that was lost
+            _log.exception("the keys that tokens are signed with could not be had")
         finally:
             self._fetching = None
 
