@@ -170,10 +170,9 @@ class Health:
             return LEAVING
         subject = self._subject(name)
         subject.asked_at = time.monotonic()
-        if subject.condition is None:
+        while (condition := subject.condition) is None:  # again, if it was forgotten just after it had been looked at
             await self._look_at(subject)
-        # Looking may have taken until after leave().
-        return LEAVING if self._leaving or subject.condition is None else subject.condition
+        return LEAVING if self._leaving else condition  # looking may have taken until after leave()
 
     async def watch(self, name: str = "") -> AsyncGenerator[Condition]:
         """Yields how a subject is, and again whenever its readiness has changed.
