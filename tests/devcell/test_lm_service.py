@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from importlib.resources import files
 from math import hypot
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
 import pytest_asyncio
 
-from saxgw.devcell import ModelServer
+from saxgw.devcell import ExtraInput, ModelServer
 from saxgw.sax.wire.common_pb2 import ExtraInputs, Tensor
 from saxgw.sax.wire.lm_pb2 import (
     EmbedRequest,
@@ -24,7 +24,7 @@ from saxgw.sax.wire.lm_pb2 import (
     ScoreRequest,
 )
 from saxgw.sax.wire.modelet_pb2 import GetStatusRequest, GetStatusResponse, LoadRequest
-from tests.devcell.harness import GATED, NGRAM, QUICK, Gate, gated, lm_at, modelet_at, refusal, until
+from tests.devcell.harness import GATED, NGRAM, QUICK, TIMEOUT_S, Gate, Gated, gated, lm_at, modelet_at, refusal, until
 
 ALICE, BOB = "/sax/test/alice", "/sax/test/bob"
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -245,19 +245,34 @@ async def test_embeddings(server: ModelServer) -> None:
     assert stats.errors_per_second == pytest.approx(3 / 60)
 
 
-async def test_embedding_has_a_limit_of_its_own(tmp_path: Path) -> None:
-    async with ModelServer(tmp_path, timing=QUICK) as server, lm_at(server) as lm:
+class GatedEmbedder(Gated):
+    """Embeds a text when the test's gate lets it."""
+
+    methods: ClassVar[frozenset[str]] = Gated.methods | {"lm.embed"}
+
+    def embed(self, text: str, extra_inputs: Mapping[str, ExtraInput]) -> list[float]:  # noqa: ARG002 (all are alike)
+        with self.gate.lock:
+            self.gate.begun += 1
+        assert self.gate.steps.acquire(timeout=TIMEOUT_S)
+        return [1.0]
+
+
+async def test_embedding_has_a_limit_of_its_own(tmp_path: Path, gate: Gate) -> None:
+    gate.loads.release()
+    models = {GATED: type("GatedEmbedder", (GatedEmbedder,), {"gate": gate})}
+    async with ModelServer(tmp_path, models=models, timing=QUICK) as server, lm_at(server) as lm:
         async with modelet_at(server) as modelet:
             limits = {"BATCH_SIZE": "1", "MAX_LIVE_BATCHES": "1"}
-            await modelet.Load(LoadRequest(model_key=ALICE, model_path=NGRAM, checkpoint_path="None", overrides=limits))
-        request = EmbedRequest(model_key=ALICE, text="The Queen of Hearts, she made some tarts " * 1000)
-        results = await asyncio.gather(*(_unary(lm.Embed(request)) for _ in range(10)), return_exceptions=True)
-        refused = [result for result in results if isinstance(result, grpc.aio.AioRpcError)]
-        assert {(error.code(), error.details()) for error in refused} == {
-            (grpc.StatusCode.RESOURCE_EXHAUSTED, BUSY.replace("lm.generate", "lm.embed").replace(BOB, ALICE))
-        }
-        assert len(refused) < 10
-        assert (await lm.Embed(request)).embedding
+            await modelet.Load(LoadRequest(model_key=BOB, model_path=GATED, checkpoint_path="None", overrides=limits))
+        request = EmbedRequest(model_key=BOB, text="The Queen of Hearts")
+        running = asyncio.ensure_future(_unary(lm.Embed(request)))
+        await until(lambda: gate.begun == 1)
+        busy = BUSY.replace("lm.generate", "lm.embed")
+        assert await refusal(lm.Embed(request)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, busy)
+        gate.steps.release(3 + 2)
+        assert len((await lm.Generate(GenerateRequest(model_key=BOB))).texts) == 1
+        await running
+        assert (await lm.Embed(request)).embedding == [1.0]
 
 
 @pytest.mark.parametrize("text", ["Alice was", "Q: Who is Harry Potter's mom? A: ", "日本 🐇 said"])
