@@ -23,6 +23,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from saxgw.gateway import SERVICE
 from saxgw.transcoding.v1 import options_pb2
 
+LONGER_AND_LONGER_S = (0.3, 1.0, 5.0, 30.0)
+"""Timeouts for tests in which something must happen before one passes: they try the next if it was not long enough."""
+
 _DETAILS = (error_details_pb2.BadRequest, error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
 """Detail types that callers see; named so that they are in the descriptor pool when details are printed."""
 
@@ -150,7 +153,7 @@ class HttpCaller:
 
 async def active_replicas(call: Caller, model: str, wanted: int) -> dict[str, Any]:
     """Describes the model once it has so many active replicas."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer: dict[str, Any] = await call("ListCell", {"model": model})
             if answer["active_replicas"] == wanted:

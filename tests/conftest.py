@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import grpc
+import hypothesis
 import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
+from saxgw.devcell import cell as cells
 from saxgw.gateway import Gateway
 from saxgw.settings import Settings
 from tests.callers import Caller, CallError, GrpcCaller, HttpCaller
@@ -33,6 +35,12 @@ WAYS = ("straight", "gateway")
 
 _numbers = itertools.count()
 
+# How long an example takes, or drawing it, says something of the machine and nothing of what is tested.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
@@ -47,6 +55,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 async def _patient_loop() -> None:
     """Keeps asyncio from logging what takes long: on a busy machine anything may, and tests look at what is logged."""
     asyncio.get_running_loop().slow_callback_duration = 60
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_cells() -> Iterator[None]:
+    """Lets cells start on a machine so busy that their servers need longer to find each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "_START_S", 60.0)
+        yield
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -123,8 +139,9 @@ def saxgw(environment: Mapping[str, str]) -> Callable[..., Awaitable[tuple[int, 
 
 
 def settings(sax_root: str, **changed: Any) -> Settings:
-    """Settings for tests: free ports, little patience."""
-    return Settings(**{"sax_root": sax_root, "http_port": 0, "grpc_port": 0, "drain_timeout": 5, **changed})
+    """Settings for tests: free ports, little patience but for replicas, which a busy machine takes long to load."""
+    defaults = {"sax_root": sax_root, "http_port": 0, "grpc_port": 0, "drain_timeout": 5, "replica_wait": 60}
+    return Settings(**{**defaults, **changed})
 
 
 def definition(model: str, **changed: Any) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class Load:
     async def stop(self) -> None:
         """Lets all that runs come to its end."""
         self._stopping = True
-        await asyncio.wait_for(asyncio.gather(*self._tasks), 30)
+        await asyncio.wait_for(asyncio.gather(*self._tasks), 60)
 
     def cancel(self) -> None:
         """Ends all at once."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
+from uuid import uuid4
 
 import aiohttp
 import grpc
@@ -29,11 +30,16 @@ class Load:
     Args:
         model: A published model.
         resend: Whether a request is sent again if its connection breaks, as it does when a gateway is killed.
+        may_cross: Whether a call over gRPC may cross with the news that its gateway stops. gRPC cancels it then, and it
+            is sent again; see `crossed`.
     """
 
-    def __init__(self, model: str, *, resend: bool = False) -> None:
+    def __init__(self, model: str, *, resend: bool = False, may_cross: bool = False) -> None:
         self._model = model
         self._resend = resend
+        self._may_cross = may_cross
+        self.crossed: list[str] = []
+        """The request ids of such calls; no gateway may have taken one of them."""
         self._answered: Counter[asyncio.Task[None]] = Counter()
         self._news = asyncio.Condition()
         self._clients = asyncio.TaskGroup()
@@ -112,10 +118,16 @@ class Load:
         async with grpc.aio.insecure_channel(f"ipv4:{','.join(addresses)}", options) as channel:
             stub = sax_service_pb2_grpc.SaxServiceStub(channel)
             while not self._leaving:
+                request_id = uuid4().hex
                 try:
                     # A channel takes a second or more to find out that a gateway is back.
-                    await stub.Generate(request, wait_for_ready=len(addresses) > 1)
+                    await stub.Generate(
+                        request, metadata=[("x-request-id", request_id)], wait_for_ready=len(addresses) > 1
+                    )
                 except grpc.aio.AioRpcError as error:
+                    if self._may_cross and error.code() == grpc.StatusCode.CANCELLED:
+                        self.crossed.append(request_id)
+                        continue
                     if error.code() != grpc.StatusCode.UNAVAILABLE:
                         raise
                     if self._may_be_refused and "connect" in (error.details() or "").lower():

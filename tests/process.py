@@ -13,6 +13,9 @@ from pathlib import Path
 
 READY = re.compile(r"saxgw \S+ ready: https?://(\S+) and grpc (\S+), (.*)\n")
 
+TIMEOUT_S = 60
+"""No command takes nearly as long; without it a failure would be a test that hangs."""
+
 
 @dataclass
 class Running:
@@ -26,7 +29,7 @@ class Running:
     async def stop(self, signal: int) -> tuple[int, str]:
         """Sends the signal; returns exit code and standard error."""
         self.process.send_signal(signal)
-        _, errors = await asyncio.wait_for(self.process.communicate(), 30)
+        _, errors = await asyncio.wait_for(self.process.communicate(), TIMEOUT_S)
         assert self.process.returncode is not None
         return self.process.returncode, errors.decode()
 
@@ -65,7 +68,7 @@ async def run(
 ) -> tuple[int, str, str]:
     """Runs `saxgw` to its end, with `given` as its input; returns exit code, standard output and standard error."""
     process = await start(*arguments, environment=environment)
-    output, errors = await asyncio.wait_for(process.communicate(given), 30)
+    output, errors = await asyncio.wait_for(process.communicate(given), TIMEOUT_S)
     assert process.returncode is not None
     return process.returncode, output.decode(), errors.decode()
 
@@ -82,7 +85,7 @@ async def running(
     process = await start(*arguments, "--http-port", http_port, "--grpc-port", grpc_port, environment=environment)
     assert process.stdout is not None
     try:
-        line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        line = (await asyncio.wait_for(process.stdout.readline(), TIMEOUT_S)).decode()
         if not (match := READY.fullmatch(line)):
             _, errors = await process.communicate()
             raise AssertionError(f"not ready: {line}{errors.decode()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from contextlib import asynccontextmanager
 from saxgw.devcell.news import News
 from tests.process import clean, command
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 CTRL_C = "\x03"
 
@@ -34,8 +35,15 @@ class Terminal:
 
     async def until(self, text: str) -> None:
         """Waits until the text was shown."""
+        await self.until_match(re.escape(text))
+
+    async def until_match(self, pattern: str) -> re.Match[str]:
+        """Waits until something was shown that a regular expression is for; returns the first."""
         async with asyncio.timeout(TIMEOUT_S):
-            await self._news.until(lambda: text in self.shown)
+            await self._news.until(lambda: re.search(pattern, self.shown) is not None)
+        found = re.search(pattern, self.shown)
+        assert found is not None
+        return found
 
     async def end(self) -> int:
         """Waits for the end of the process, and returns its exit code."""

@@ -175,12 +175,13 @@ CALL = """fetch("%s/listcells", {headers: {Authorization: "Bearer none", "X-Requ
 
 
 @asynccontextmanager
-async def page(script: str) -> AsyncIterator[str]:
-    """A site of its own with one page that runs a script; yields its origin."""
+async def page(script: list[str]) -> AsyncIterator[str]:
+    """A site of its own with one page that runs what is a script when it is opened; yields its origin."""
 
     async def answer(_: web.BaseRequest) -> web.Response:
         return web.Response(
-            text=f"<!doctype html><link rel=icon href='data:,'><script>{script}</script>", content_type="text/html"
+            text=f"<!doctype html><link rel=icon href='data:,'><script>{''.join(script)}</script>",
+            content_type="text/html",
         )
 
     server = web.Server(answer)
@@ -197,19 +198,13 @@ async def test_in_a_browser(cell: DevCell) -> None:
     """A page of an allowed origin calls with headers of its own and reads the answer; any other fails."""
     async with (
         Gateway(settings(cell.root)) as closed,
-        page(CALL % f"http://{closed.http_address}") as origin,
+        page([CALL % f"http://{closed.http_address}"]) as origin,
         tab() as one,
     ):
         await one.open(origin)
         assert await one.until("document.title") == "failed"
-    listening = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    listening.close()
-    await listening.wait_closed()
-    async with (
-        page(CALL % f"http://127.0.0.1:{port}") as origin,
-        Gateway(settings(cell.root, cors_origin=(origin,), http_port=port)),
-        tab() as one,
-    ):
+    script: list[str] = []
+    async with page(script) as origin, Gateway(settings(cell.root, cors_origin=(origin,))) as allowing, tab() as one:
+        script.append(CALL % f"http://{allowing.http_address}")
         await one.open(origin)
         assert await one.until("document.title") == '["/sax/test"]from-a-page'

@@ -10,7 +10,6 @@ import re
 import resource
 import signal
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from saxgw.sax.wire.admin_pb2 import ListRequest, Location, StatsRequest
 from saxgw.sax.wire.admin_pb2_grpc import AdminStub
 from tests.conftest import definition
 from tests.process import READY, clean, command, run, running, start
+from tests.telemetry.scrape import scrape
 
 if TYPE_CHECKING:
     from saxgw.sax.wire.admin_pb2_grpc import AdminAsyncStub
@@ -190,12 +190,12 @@ async def test_nobody_reads_errors(workers: str, *, is_there: bool) -> None:
     )
     os.close(writer)
     assert process.stdout is not None
-    ready = READY.fullmatch((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+    ready = READY.fullmatch((await asyncio.wait_for(process.stdout.readline(), 60)).decode())
     assert ready
     async with aiohttp.ClientSession() as session:
         assert "error" in await get(session, f"http://{ready[1]}/listall?sax_cell=/sax/test")
     process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(process.communicate(), 30)
+    await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     if is_there:
         os.close(reader)
@@ -209,29 +209,40 @@ async def test_without_standard_error(workers: str) -> None:
         *("sh", "-c", 'exec "$@" <&- 2>&-', "sh", *serve), env=clean(), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    assert READY.fullmatch((await asyncio.wait_for(process.stdout.readline(), 30)).decode())
+    assert READY.fullmatch((await asyncio.wait_for(process.stdout.readline(), 60)).decode())
     process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(process.communicate(), 30)
+    await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
 
 
-async def test_sigterm_while_starting() -> None:
+LOADS_FOR_EVER = """
+import sys, time
+
+class Loading:
+    def find_spec(self, name, path, target=None):
+        if name == "saxgw.gateway":
+            print("loading", flush=True)
+            time.sleep(3600)
+
+sys.meta_path.insert(0, Loading())
+"""
+
+
+async def test_sigterm_while_starting(tmp_path: Path) -> None:
     """SIGTERM ends a gateway that is still loading its code, without a traceback."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-X", "importtime", "-m", "saxgw", "dev", env=clean(), stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stderr is not None
-    while not (await process.stderr.readline()).endswith(b" click\n"):  # the servers come later
-        pass
+    (tmp_path / "sitecustomize.py").write_text(LOADS_FOR_EVER)
+    process = await start("dev", environment={"PYTHONPATH": str(tmp_path)})
+    assert process.stdout is not None
+    assert await asyncio.wait_for(process.stdout.readline(), 60) == b"loading\n"
     process.send_signal(signal.SIGTERM)
-    errors = await asyncio.wait_for(process.stderr.read(), 30)
-    assert await process.wait() == 128 + signal.SIGTERM
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, output) == (128 + signal.SIGTERM, b"")
     assert b"Traceback" not in errors
 
 
 async def test_second_signal_in_shutdown_delay() -> None:
     """A second signal does not wait for the shutdown delay, in which calls are still answered."""
-    async with running("dev", "--shutdown-delay", "60") as gateway, aiohttp.ClientSession() as session:
+    async with running("dev", "--shutdown-delay", "600") as gateway, aiohttp.ClientSession() as session:
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.stderr is not None
         while b"SIGTERM" not in await gateway.process.stderr.readline():
@@ -242,15 +253,17 @@ async def test_second_signal_in_shutdown_delay() -> None:
 
 async def test_second_signal() -> None:
     """A second signal does not wait for what is running."""
-    async with running("dev", "--drain-timeout", "60") as gateway, aiohttp.ClientSession() as session:
+    arguments = ("dev", "--drain-timeout=600", "--replica-wait=600", "--admin-port=0")
+    async with running(*arguments) as gateway, aiohttp.ClientSession() as session:
         address = f"http://{gateway.http_address}"
         async with session.post(f"{address}/publish", json=definition("/sax/test/never", replicas=0)) as response:
             assert response.status == 200
         hanging = asyncio.create_task(
             session.post(f"{address}/generate", json={"model": "/sax/test/never", "query": "x"}).__aenter__()
         )
-        # The listing is answered after the generate, sent first on its own connection, has begun.
-        await get(session, f"{address}/listall?sax_cell=/sax/test")
+        admin = gateway.serving.partition("http://")[2].partition("/")[0]
+        while not (await scrape(admin)).value("saxgw_calls_in_flight", method="Generate", door="http"):
+            assert not hanging.done()
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.stderr is not None
         while b"SIGTERM" not in await gateway.process.stderr.readline():

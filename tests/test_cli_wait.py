@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
+from tests.callers import LONGER_AND_LONGER_S
 from tests.devcell.harness import GATED, QUICK, Gate, gated
 from tests.process import run, start
 from tests.terminal import on_terminal
@@ -43,10 +44,10 @@ async def test_progress(environment: Mapping[str, str], gate: Gate) -> None:
     assert process.stderr is not None
     assert await process.stdout.readline() == f"{MODEL} is published\n".encode()
     for ready in range(2):
-        line = await asyncio.wait_for(process.stderr.readline(), 20)
+        line = await asyncio.wait_for(process.stderr.readline(), 60)
         assert line == f"{MODEL}: {ready} of 2 replicas ready\n".encode()
         gate.loads.release()
-    output, errors = await asyncio.wait_for(process.communicate(), 20)
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, output, errors) == (0, f"{MODEL} has ready replicas: 2\n".encode(), b"")
 
 
@@ -54,8 +55,9 @@ async def test_progress_on_a_terminal(environment: Mapping[str, str], gate: Gate
     """One line that is written anew, with the time that has passed, and is gone in the end."""
     await run(*PUBLISH, "1", environment=environment)
     async with on_terminal("wait", MODEL, environment=environment) as terminal:
-        await terminal.until(f"\r{MODEL}: 0 of 1 replicas ready, 0 s")
-        await terminal.until(f"\r{MODEL}: 0 of 1 replicas ready, 1 s")
+        shown = f"\r{MODEL}: 0 of 1 replicas ready, "
+        first = await terminal.until_match(rf"{shown}(\d+) s")
+        await terminal.until_match(rf"{shown}(?!{first[1]} s)\d+ s")
         assert "\n" not in terminal.shown
         gate.loads.release()
         assert await terminal.end() == 0
@@ -74,16 +76,24 @@ async def test_nothing_to_wait_for(environment: Mapping[str, str]) -> None:
 
 async def test_time_is_up(environment: Mapping[str, str]) -> None:
     """What has come of it until then is told, and what to do."""
-    code, output, errors = await run(*PUBLISH, "1", "--wait", "--timeout", "2", environment=environment)
-    assert (code, output) == (1, f"{MODEL} is published\n")
+    for number, timeout_s in enumerate(LONGER_AND_LONGER_S):
+        model = f"{MODEL}{number}"
+        arguments = ("publish", model, GATED, "None", "1", "--wait", "--timeout", str(timeout_s))
+        code, output, errors = await run(*arguments, environment=environment)
+        if "of 1 replicas of" in errors:  # there was time to find it out
+            break
+    assert (code, output) == (1, f"{model} is published\n")
     assert errors.splitlines()[-1] == (
-        f"saxgw: 0 of 1 replicas of {MODEL} are ready; give it more time with --timeout, "
+        f"saxgw: 0 of 1 replicas of {model} are ready; give it more time with --timeout, "
         "or look at the model servers' logs"
     )
-    code, output, errors = await run("wait", MODEL, "-n", "2", "--timeout", "1", environment=environment)
+    for timeout_s in LONGER_AND_LONGER_S:
+        code, output, errors = await run("wait", model, "-n", "2", "--timeout", str(timeout_s), environment=environment)
+        if "of 2 replicas of" in errors:
+            break
     assert (code, output) == (1, "")
     assert errors.splitlines()[-1] == (
-        f"saxgw: 0 of 2 replicas of {MODEL} are ready, and 1 are asked for; update it to have more"
+        f"saxgw: 0 of 2 replicas of {model} are ready, and 1 are asked for; update it to have more"
     )
 
 
@@ -93,5 +103,5 @@ async def test_ctrl_c(environment: Mapping[str, str]) -> None:
     assert process.stderr is not None
     await process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    output, errors = await asyncio.wait_for(process.communicate(), 20)
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, output, errors) == (130, b"", b"")

@@ -18,8 +18,11 @@ from saxgw.v1 import sax_service_pb2 as pb
 from saxgw.v1 import sax_service_pb2_grpc
 from tests.callers import CallError
 from tests.conftest import DOORS, connected, definition, settings
+from tests.devcell.harness import until
 from tests.held_model import HELD, HeldModel
+from tests.ports import lasting_port
 from tests.process import running
+from tests.telemetry.scrape import scrape
 
 BODY = orjson.dumps(
     {"model": "/sax/test/lm", "query": "x", "extra_inputs": {"per_example_max_decode_steps": 8, "temperature": 0}}
@@ -95,7 +98,7 @@ async def test_sigterm_under_load() -> None:
 
 async def test_running_calls_finish(cell: DevCell, model: str) -> None:
     """Leaving waits for running calls: here two that a model is published for only meanwhile."""
-    gateway = Gateway(settings(cell.root, drain_timeout=20))
+    gateway = Gateway(settings(cell.root, drain_timeout=60, admin_port=0))
     await gateway.__aenter__()
     async with (
         aiohttp.ClientSession(f"http://{gateway.http_address}") as session,
@@ -107,9 +110,14 @@ async def test_running_calls_finish(cell: DevCell, model: str) -> None:
         stub = sax_service_pb2_grpc.SaxServiceStub(channel)
         by_http = asyncio.ensure_future(session.post("/generate", json={"model": model, "query": "x"}))
         by_grpc = asyncio.ensure_future(stub.Generate(pb.GenerateRequest(model=model, query="x")))
-        for _ in range(3):  # both are under way once later calls on the same connections are answered
-            await stub.ListAll(pb.ListAllRequest(sax_cell="/sax/test"))
-            await session.get("/listall?sax_cell=/sax/test")
+
+        async def both_run() -> bool:
+            scraped = await scrape(gateway.admin_address)
+            return {"http", "grpc"} == {
+                labels["door"] for labels, value in scraped.samples("saxgw_calls_in_flight") if value
+            }
+
+        await until(both_run)
         leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
         await admin.put("/update", json=definition(model, replicas=1))
         response = await by_http
@@ -138,7 +146,7 @@ async def test_drain_timeout(door: str, drain_timeout: float) -> None:
             held.release(2)  # one of them is the stream's first step
             await held.until(lambda: held.asked == 4)
             await begun
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await gateway.__aexit__(None, None, None)
             for ended in (waiting, anext(stream)):
                 with pytest.raises(CallError, match="shutting down") as caught:
@@ -176,7 +184,7 @@ async def test_shutdown_delay(cell: DevCell) -> None:
 @pytest.mark.parametrize("used", [True, False])
 async def test_idle_connections_do_not_hold_the_drain(cell: DevCell, *, used: bool) -> None:
     """An idle connection is closed soon; a watch of the health service does not hold the drain either."""
-    gateway = Gateway(settings(cell.root, drain_timeout=60))
+    gateway = Gateway(settings(cell.root, drain_timeout=600))
     await gateway.__aenter__()
     reader, writer = await open_connection(gateway)
     if used:
@@ -186,7 +194,7 @@ async def test_idle_connections_do_not_hold_the_drain(cell: DevCell, *, used: bo
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         await watch.read()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await gateway.__aexit__(None, None, None)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert await reader.read() == b""
@@ -224,15 +232,14 @@ def test_nothing_is_left() -> None:
 
     async def run() -> None:
         async with DevCell() as cell:
-            async with Gateway(settings(cell.root)) as gateway:
-                ports = [int(address.rpartition(":")[2]) for address in (gateway.http_address, gateway.grpc_address)]
+            ports = {"http_port": lasting_port(), "grpc_port": lasting_port()}
+            async with Gateway(settings(cell.root, **ports)) as gateway:
                 for door in DOORS:
                     async with connected(gateway, door) as call:
                         await call("ListAll", {"sax_cell": "/sax/test"})
-            async with Gateway(settings(cell.root, http_port=ports[0], grpc_port=ports[1])):
+            async with Gateway(settings(cell.root, **ports)):
                 pass
-        await asyncio.sleep(0)  # what was cancelled last ends
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})  # what was cancelled last ends
 
     with asyncio.Runner(debug=True) as runner:
         runner.run(run())

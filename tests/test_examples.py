@@ -36,7 +36,7 @@ async def running(*arguments: str, cwd: Path) -> AsyncIterator[asyncio.StreamRea
 
 async def ready(output: asyncio.StreamReader) -> tuple[str, str]:
     """The addresses of HTTP and gRPC, once a process says that it is ready."""
-    line = (await asyncio.wait_for(output.readline(), 30)).decode()
+    line = (await asyncio.wait_for(output.readline(), 60)).decode()
     found = re.fullmatch(r"ready: http://(\S+) and grpc (\S+)\n", line)
     assert found, line
     return found[1], found[2]

@@ -19,7 +19,7 @@ import pytest
 from saxgw.devcell.layout import Spoilt
 from tests.callers import Caller, CallError, active_replicas
 from tests.conftest import DOORS, definition
-from tests.devcell.harness import undebugged
+from tests.devcell.harness import undebugged, until
 from tests.faulty_cell import (
     ADMIN_FAULTS,
     CELL,
@@ -113,6 +113,7 @@ async def test_all_replicas_die() -> None:
         for server in cell.servers:
             await server.faults.kill()
         for call in cell.callers.values():
+            await active_replicas(call, MODEL, 0)  # the admin has noticed
             with pytest.raises(CallError, match="replicas asked for: 3, ready: 0") as caught:
                 await call("Generate", REQUEST)
             assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "REPLICAS_UNAVAILABLE")
@@ -155,6 +156,7 @@ async def test_more_requests_than_slots(queue: int, allowed: frozenset[str]) -> 
             for server in cell.servers:
                 slow.enter_context(server.faults.work(seconds=0.01, at_a_time=1))
             await load.progress()
+            await until(lambda: load.errors.keys() >= allowed)
         assert load.errors.keys() == allowed
 
 

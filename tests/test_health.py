@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from saxgw.sax import SaxClient
 from saxgw.service import readiness_of
 from tests.callers import GrpcCaller
 from tests.conftest import definition, settings
-from tests.devcell.harness import QUICK, until
+from tests.devcell.harness import QUICK, admin_at, model, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -78,29 +79,67 @@ async def probing(root: str, **changed: Any) -> AsyncIterator[Probes]:
         yield Probes(http, channel)
 
 
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Has gateways look so often that tests need not wait for it; counts how often they have looked at each subject."""
-    seen: Counter[str] = Counter()
-    original = readiness_of
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives looks the time that they need on a busy machine."""
+    monkeypatch.setattr(gateways, "Health", partial(health.Health, timeout_s=60.0))
 
-    def often(look: health.Look, **options: Any) -> health.Health:
-        return health.Health(look, **options, interval_s=0.05)
+
+class Looks:
+    """Counts how often gateways have looked at each subject, and can hold the ends of their looks."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        self.patience_s = 60.0
+        """How long one may take; less where nobody is there to answer."""
+        self._held = False
+        self._passes: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
+
+    def hold(self) -> None:
+        """From now on no look ends but by `one_each`."""
+        self._held = True
+
+    def go_on(self) -> None:
+        """Ends that."""
+        self._held = False
+        for waiting in self._passes.values():
+            waiting.release()
+
+    async def one_each(self, *subjects: str) -> None:
+        """Lets one look at each subject end, and waits for it."""
+        before = self.seen.copy()
+        for subject in subjects:
+            self._passes[subject].release()
+        await until(lambda: all(self.seen[subject] > before[subject] for subject in subjects))
+
+    async def end(self, subject: str) -> None:
+        """What is done before a look ends."""
+        if self._held:
+            await self._passes[subject].acquire()
+        self.seen[subject] += 1
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Has gateways look so often that tests need not wait for it."""
+    made = Looks()
+    original = readiness_of
 
     def counted(sax: SaxClient) -> health.Look:
         look = original(sax)
 
         async def counted_look(subject: str) -> health.Condition:
             try:
-                return await look(subject)
+                async with asyncio.timeout(made.patience_s):
+                    return await look(subject)
             finally:
-                seen[subject] += 1
+                await made.end(subject)
 
         return counted_look
 
-    monkeypatch.setattr(gateways, "Health", often)
+    monkeypatch.setattr(gateways, "Health", partial(health.Health, interval_s=0.05, timeout_s=60.0))
     monkeypatch.setattr(gateways, "readiness_of", counted)
-    return seen
+    return made
 
 
 async def test_ready(cell: DevCell) -> None:
@@ -155,9 +194,9 @@ async def test_model_without_model_server(cell: DevCell, model: str) -> None:
         watch.cancel()
 
 
-@pytest.mark.usefixtures("looks")
-async def test_admin_dies_and_comes_back() -> None:
+async def test_admin_dies_and_comes_back(looks: Looks) -> None:
     """Without its admin a cell is not ready, while it is alive; both come back with the admin."""
+    looks.patience_s = 0.5
     async with DevCell(faults=True, timing=QUICK) as cell, probing(cell.root, admin_timeout=0.3) as probes:
         await until(probes.becomes(200))
         await cell.admin.faults.kill()
@@ -167,20 +206,26 @@ async def test_admin_dies_and_comes_back() -> None:
         await until(probes.becomes(200))
 
 
-async def test_model_servers_that_answer_without_their_admin(looks: Counter[str]) -> None:
+async def test_model_servers_that_answer_without_their_admin(looks: Looks) -> None:
     """While model servers answer, a dead admin does not make a gateway not ready: generating goes on."""
+    looks.patience_s = 0.5
     async with DevCell(faults=True, timing=QUICK) as cell, probing(cell.root, admin_timeout=0.3) as probes:
-        await probes.call("Publish", definition(MODEL, model_path="saxgw.devcell.NgramLm"))
-        await probes.call("WaitForReady", {"model": MODEL})
-        await until(probes.becomes(200, MODEL))
+        async with admin_at(cell.admin.address) as admin:  # which may take longer than this gateway waits for it
+            await admin.publish(model("lm"))
+            await admin.ready(MODEL)
+        for subject in ("", MODEL):
+            await until(probes.becomes(200, subject))
         request = {"model": MODEL, "query": "x", "extra_inputs": {"per_example_max_decode_steps": 1}}
         await probes.call("Generate", request)
+        looks.hold()
         await cell.admin.faults.kill()
-        before = looks.copy()
-        while any(looks[subject] < before[subject] + 3 for subject in ("", MODEL)):
+        for _ in range(3):
+            # Of the first of these looks the admin may have known; of the others it does not.
             await probes.call("Generate", request)
+            await looks.one_each("", MODEL)
             assert await probes.status() == await probes.status(MODEL) == 200
         # Once nobody calls, nothing shows that the cell is well.
+        looks.go_on()
         await until(probes.becomes(503))
         await until(probes.becomes(503, MODEL))
 
@@ -220,25 +265,31 @@ async def test_many_names() -> None:
 async def test_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody asks about, or no more, is not looked at; whoever asks again is told what is true then."""
     monkeypatch.setattr(health, "_FORGET_S", 0.0)
-    looks: list[str] = []
+    looks: Counter[str] = Counter()
 
     async def look(subject: str) -> health.Condition:
-        looks.append(subject)
+        looks[subject] += 1
         return health.READY
 
-    async with health.Health(look, interval_s=0.001) as state:
-        await asyncio.sleep(0.01)
-        assert looks == []
+    async def rounds() -> None:
+        """Waits until all that is to be looked at has been, several times: what is watched always is."""
+        wanted = looks["watched"] + 5
+        await until(lambda: looks["watched"] >= wanted)
+
+    async with health.Health(look, interval_s=0.001) as state, aclosing(state.watch("watched")) as watch:
+        await anext(watch)
+        await rounds()
+        assert set(looks) == {"watched"}
         for name in ("", "model", ""):
-            looks.clear()
             await state.condition(name)
-            await asyncio.sleep(0.01)
-            seen = len(looks)
-            await asyncio.sleep(0.01)
-            assert looks == [name] * seen
+            await rounds()
+            seen = looks[name]
+            await rounds()
+            assert looks[name] == seen
             assert await state.condition(name) == health.READY
-            assert len(looks) > seen
-            await asyncio.sleep(0.01)
+            assert looks[name] > seen
+            await rounds()
+        assert set(looks) == {"watched", "", "model"}
 
 
 async def test_many_names_of_nothing() -> None:
@@ -287,7 +338,7 @@ async def test_look_that_fails() -> None:
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
-    async with health.Health(look, timeout_s=0.01) as state:
+    async with health.Health(look, interval_s=3600, timeout_s=0.01) as state:
         assert await state.condition("broken") == (
             health.Readiness.NOT_READY,
             "the gateway failed unexpectedly; its log tells more",

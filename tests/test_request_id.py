@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -76,9 +77,10 @@ async def _answered(gateway: Gateway, sent: bytes) -> str:
     """The id in the answer to bytes."""
     reader, writer = await asyncio.open_connection(*gateway.http_address.split(":"))
     writer.write(sent)
-    answer = (await reader.read()).decode()
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
     writer.close()
-    await writer.wait_closed()
+    with suppress(ConnectionError):  # what it had sent and nobody has read may have the connection reset
+        await writer.wait_closed()
     [found] = re.findall(r"(?im)^x-request-id: (.*)\r$", answer)
     return str(found)
 

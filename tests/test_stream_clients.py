@@ -57,7 +57,7 @@ async def test_curl(gateway: Gateway, held: HeldModel) -> None:
     assert process.stdout is not None
     for number, (piece,) in enumerate(PLAIN, 1):
         held.release()
-        event = await asyncio.wait_for(process.stdout.readuntil(b"\n\n"), 20)
+        event = await asyncio.wait_for(process.stdout.readuntil(b"\n\n"), 60)
         id_line, data = event.decode().strip().split("\n")
         assert id_line == f"id: {number}"
         assert json.loads(data.removeprefix("data: "))["results"][0]["text"] == piece.text
@@ -171,7 +171,7 @@ async def test_node(gateway: Gateway, held: HeldModel) -> None:
     assert process.stdout is not None
     for (piece,) in PLAIN:
         held.release()
-        line = await asyncio.wait_for(process.stdout.readline(), 30)
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
         assert json.loads(line)["results"][0]["text"] == piece.text
     assert await process.stdout.read() == b'"end"\n'
     await process.wait()

@@ -81,7 +81,7 @@ async def client(door: str, gateway: Gateway, authority: Authority, own: Path | 
 async def can_call(call: Caller) -> bool:
     """Whether a caller gets an answer; False if no connection comes about."""
     try:
-        return bool((await call("ListCells", {}, timeout_s=20))["cells"])
+        return bool((await call("ListCells", {}, timeout_s=60))["cells"])
     except (aiohttp.ClientConnectionError, CallError) as error:
         if isinstance(error, CallError) and error.code != "UNAVAILABLE":
             raise
@@ -214,9 +214,10 @@ async def test_broken_files_change_nothing(
     """Files that do not fit together leave the old ones in force; the log tells which."""
     async with asyncio.timeout(60), Gateway(secured(cell, tmp_path, mutual=True)) as gateway:
         if broken == "server.key":  # a good one, of another certificate
-            Authority().issue(tmp_path, "other")
-            (tmp_path / "ca.pem").write_bytes(authority.pem)
-            (tmp_path / "other.key").replace(tmp_path / broken)
+            other = tmp_path / "other"
+            other.mkdir()
+            Authority().issue(other)
+            (other / broken).replace(tmp_path / broken)
         else:
             (tmp_path / broken).write_text("nothing")
         while "what was read before still holds" not in caplog.text:

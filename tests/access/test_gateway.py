@@ -211,7 +211,7 @@ async def test_every_rpc_is_closed(secured: Secured, method: MethodDescriptor) -
         kind: Any = channel.unary_stream if method.server_streaming else channel.unary_unary
         call = kind(path)(b"\xff")
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
-        waiting: Any = channel.stream_stream(path)(timeout=20)
+        waiting: Any = channel.stream_stream(path)(timeout=60)
         assert await waiting.code() is grpc.StatusCode.UNAUTHENTICATED
 
 

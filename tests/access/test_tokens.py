@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
-from saxgw.access import tokens
+from saxgw.access import signing_keys, tokens
 from saxgw.access.keys import digest
 from saxgw.access.signing_keys import FetchedKeys, KeySet, read_key_set
 from saxgw.access.tokens import Expected, Tokens
@@ -111,12 +111,12 @@ async def test_token_without_a_key_id() -> None:
 async def test_leeway() -> None:
     """A token holds for as long as clocks may differ."""
     issuer = Issuer()
-    of = Tokens(Known(issuer.jwks()), EXPECTED)
+    of = Tokens(Known(issuer.jwks()), Expected(ISSUER, AUDIENCE, 3000))
     now = jwt.decode(issuer.token(), options={"verify_signature": False})["iat"]
-    assert await identify(of, issuer.token(exp=now - 10)) is not None
-    assert await identify(of, issuer.token(nbf=now + 10)) is not None
-    assert await identify(of, issuer.token(exp=now - 40)) is None
-    assert await identify(of, issuer.token(nbf=now + 40)) is None
+    assert await identify(of, issuer.token(exp=now - 2000)) is not None
+    assert await identify(of, issuer.token(nbf=now + 2000)) is not None
+    assert await identify(of, issuer.token(exp=now - 4000)) is None
+    assert await identify(of, issuer.token(nbf=now + 4000)) is None
 
 
 async def test_claims() -> None:
@@ -218,8 +218,9 @@ async def test_fetched() -> None:
         assert served.asked == 2
 
 
-async def test_unknown_keys_cannot_be_asked_for_without_end() -> None:
+async def test_unknown_keys_cannot_be_asked_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tokens have keys that nobody knows, the issuer is asked once in a while."""
+    monkeypatch.setattr(signing_keys, "_UNKNOWN_S", 3600.0)
     issuer = Issuer()
     async with site(issuer) as served, FetchedKeys(served.url, trust=served.trust) as keys:
         of = Tokens(keys, EXPECTED, keys.ask)
@@ -271,7 +272,7 @@ async def test_rotation_under_load(cell: DevCell, tmp_path: Path) -> None:
     gateway = Gateway(
         settings(cell.root, jwt_jwks=str(file), jwt_issuer=ISSUER, jwt_audience=AUDIENCE, log_level="debug")
     )
-    async with gateway, asyncio.timeout(30), connected(gateway, "grpc", old) as call:
+    async with gateway, asyncio.timeout(60), connected(gateway, "grpc", old) as call:
         assert await code_of(call) == "OK"
         issuer.rotate()
         file.write_bytes(issuer.jwks())

@@ -22,6 +22,7 @@ import pytest
 from saxgw.access.key_file import KeyFile
 from saxgw.access.keys import ApiKey
 from saxgw.devcell import DevCell
+from saxgw.telemetry import log as log_module
 from saxgw.telemetry.log import BackgroundHandler, JsonFormatter, TextFormatter
 from tests.callers import CallError, GrpcCaller
 from tests.process import Running, running
@@ -159,8 +160,14 @@ class Stuck(io.StringIO):
 
     def write(self, text: str) -> int:
         self.asked.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(60)
         return super().write(text)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the last lines the time that they need on a busy machine."""
+    monkeypatch.setattr(log_module, "_LAST_LINES_S", 60.0)
 
 
 @contextmanager
@@ -180,7 +187,7 @@ def test_slow_stream() -> None:
     stream = Stuck()
     with logger(BackgroundHandler(stream, most_lines=10)) as log:
         log.warning("first")
-        assert stream.asked.wait(20)
+        assert stream.asked.wait(60)
         for number in range(15):
             log.warning("%d", number)
         stream.go_on.set()
@@ -209,7 +216,7 @@ def test_full_disk() -> None:
     with logger(BackgroundHandler(stream)) as log:
         for _ in range(2):
             log.warning("lost")
-            assert stream.failed.wait(20)
+            assert stream.failed.wait(60)
             stream.failed.clear()
         stream.has_room = True
         log.warning("found")

@@ -72,16 +72,23 @@ async def test_replicas_and_retries() -> None:
     assert scraped.value("saxgw_model_requests_total", model=MODEL, code="OK") == answered
 
 
-async def test_broken_stream(published: str, cell: DevCell) -> None:
+async def test_broken_stream() -> None:
     """A stream whose caller leaves is a request to a model server that was CANCELLED."""
-    async with Gateway(settings(cell.root, admin_port=0)) as gateway, connected(gateway, "grpc") as call:
-        stream = call.stream("GenerateStream", {"model": published, "query": "x"})
+    held = HeldModel()
+    async with (
+        DevCell(models=held.classes) as cell,
+        Gateway(settings(cell.root, admin_port=0)) as gateway,
+        connected(gateway, "grpc") as call,
+    ):
+        await call("Publish", definition(MODEL, model_path=HELD, wait_for_replicas=1))
+        held.release()
+        stream = call.stream("GenerateStream", {"model": MODEL, "query": "x"})
         await anext(stream)
         await stream.aclose()
 
         async def it_is_counted() -> bool:
             scraped = await scrape(gateway.admin_address)
-            return scraped.value("saxgw_model_requests_total", model=published, code="CANCELLED") == 1
+            return scraped.value("saxgw_model_requests_total", model=MODEL, code="CANCELLED") == 1
 
         await until(it_is_counted)
 

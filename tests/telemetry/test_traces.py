@@ -257,7 +257,7 @@ async def test_collector_that_is_away(scripted: ScriptedCell, server: ScriptedMo
     """Calls do not notice a collector that cannot be reached, and neither does the end of the gateway."""
     assert server.address
     async with Gateway(settings(scripted.root, otlp_endpoint="http://127.0.0.1:1")) as gateway:
-        assert await asyncio.wait_for(generate(gateway, "http", {}), 20) == 200
+        assert await asyncio.wait_for(generate(gateway, "http", {}), 60) == 200
 
 
 WITHOUT_THE_EXTRA = """
