@@ -191,6 +191,7 @@ async def test_a_caller_that_goes_away_gives_its_slot_back(
             await until(free)
             if gate.begun == before:
                 patience_s *= 2
+                assert patience_s < TIMEOUT_S
                 continue
             turns += 1
             assert gate.ended < gate.begun

@@ -56,13 +56,14 @@ def generate(
 
 async def take(lm: LMServiceAsyncStub) -> asyncio.Future[GenerateResponse]:
     """Takes a slot as soon as there is one: who leaves gives it back a little later."""
-    while True:
-        call = generate(lm)
-        # What is refused is refused before that which was sent after it, and is refused too.
-        assert (await refusal(generate(lm, request=NOBODYS)))[0] is grpc.StatusCode.NOT_FOUND
-        if not call.done():
-            return call
-        assert (await refusal(call))[0] is FULL
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            call = generate(lm)
+            # What is refused is refused before that which was sent after it, and is refused too.
+            assert (await refusal(generate(lm, request=NOBODYS)))[0] is grpc.StatusCode.NOT_FOUND
+            if not call.done():
+                return call
+            assert (await refusal(call))[0] is FULL
 
 
 async def fill(lm: LMServiceAsyncStub, slots: int) -> list[asyncio.Future[GenerateResponse]]:
@@ -76,12 +77,13 @@ async def expire(server: ModelServer, lm: LMServiceAsyncStub, calls: int) -> Non
     """Lets the deadline of so many calls pass while they are in the queue."""
     timeout_s = 0.1
     with server.faults.slow(0, "Generate") as begun:
-        while begun.strikes < calls:
-            before = begun.strikes
-            assert (await refusal(generate(lm, timeout_s)))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
-            await lm.Score(SCORE)  # what was sent before it has come, if it was sent at all
-            if begun.strikes == before:  # the deadline has passed on the way, on a busy machine
-                timeout_s *= 2
+        async with asyncio.timeout(TIMEOUT_S):
+            while begun.strikes < calls:
+                before = begun.strikes
+                assert (await refusal(generate(lm, timeout_s)))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+                await lm.Score(SCORE)  # what was sent before it has come, if it was sent at all
+                if begun.strikes == before:  # the deadline has passed on the way, on a busy machine
+                    timeout_s *= 2
 
 
 async def test_calls_take_longer_and_keep_their_slots_meanwhile(

@@ -130,13 +130,14 @@ async def test_one_whose_turn_comes_when_the_time_is_up(rpc: str) -> None:
     """Whichever comes first, it is told and no thread is lost."""
     held = HeldModel()
     async with holding(held, threads=1, call_timeout_s=0.5) as (sax, _):
-        while not held.asked:  # on a busy machine the time may be up before the model has begun
-            first = asyncio.create_task(sax.generate(MODEL, "x"))
-            await asyncio.sleep(0)  # so that it has the thread
-            with pytest.raises((Busy, CellError, ReplicasUnavailable)):
-                await MODEL_CALLS[rpc](sax)
-            with pytest.raises((CellError, ReplicasUnavailable)):
-                await first
+        async with asyncio.timeout(TIMEOUT_S):
+            while not held.asked:  # on a busy machine the time may be up before the model has begun
+                first = asyncio.create_task(sax.generate(MODEL, "x"))
+                await asyncio.sleep(0)  # so that it has the thread
+                with pytest.raises((Busy, CellError, ReplicasUnavailable)):
+                    await MODEL_CALLS[rpc](sax)
+                with pytest.raises((CellError, ReplicasUnavailable)):
+                    await first
         held.open()
         await until(lambda: answered(MODEL_CALLS[rpc](sax)))
 
@@ -239,9 +240,10 @@ async def test_a_model_that_takes_too_long(cell: ScriptedCell, rpc: str) -> None
     cell.admin.serve(server.address)
     server.always[rpc] = hold = Hold()
     async with official_client(cell.root, call_timeout_s=0.3) as sax:
-        while not hold.begun.is_set():  # on a busy machine the time may be up before
-            with pytest.raises((CellError, ReplicasUnavailable)) as raised:
-                await MODEL_CALLS[rpc](sax)
+        async with asyncio.timeout(TIMEOUT_S):
+            while not hold.begun.is_set():  # on a busy machine the time may be up before
+                with pytest.raises((CellError, ReplicasUnavailable)) as raised:
+                    await MODEL_CALLS[rpc](sax)
     error = raised.value
     assert isinstance(error, CellError)
     assert error.code is Code.DEADLINE_EXCEEDED
@@ -263,10 +265,11 @@ async def test_a_stream_that_takes_too_long(steps: int) -> None:
     held = HeldModel()
     async with holding(held, call_timeout_s=0.5) as (sax, _):
         received: list[Any] = []
-        while len(received) < steps or not held.asked:  # on a busy machine the time may be up before
-            held.release(steps)
-            with pytest.raises((CellError, ReplicasUnavailable), match=TOO_LONG_OR_NOT_FOUND) as raised:
-                await read(sax, received)
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(received) < steps or not held.asked:  # on a busy machine the time may be up before
+                held.release(steps)
+                with pytest.raises((CellError, ReplicasUnavailable), match=TOO_LONG_OR_NOT_FOUND) as raised:
+                    await read(sax, received)
         assert raised.type is CellError
         await held.until(lambda: held.running == 0)
         assert held.ended == 0
@@ -278,9 +281,10 @@ async def test_a_reader_who_takes_too_long() -> None:
     held.open()
     async with holding(held, call_timeout_s=0.5) as (sax, _):
         received: list[Any] = []
-        while not received:  # on a busy machine the time may be up before
-            with pytest.raises((CellError, ReplicasUnavailable), match=TOO_LONG_OR_NOT_FOUND) as raised:
-                await read(sax, received, lambda: held.until(lambda: held.running == 0))
+        async with asyncio.timeout(TIMEOUT_S):
+            while not received:  # on a busy machine the time may be up before
+                with pytest.raises((CellError, ReplicasUnavailable), match=TOO_LONG_OR_NOT_FOUND) as raised:
+                    await read(sax, received, lambda: held.until(lambda: held.running == 0))
         assert raised.type is CellError
 
 
