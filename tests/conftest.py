@@ -14,6 +14,8 @@ import grpc
 import hypothesis
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from saxgw.devcell import DevCell
 from saxgw.devcell import cell as cells
@@ -32,6 +34,11 @@ DOORS = ("grpc", "documented routes", "v1 routes")
 
 WAYS = ("straight", "gateway")
 """The ways of a Sax client to a cell."""
+
+hypothesis_settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+hypothesis_settings.load_profile("patient")  # how long an example takes is up to the machine
 
 _numbers = itertools.count()
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from pathlib import Path
@@ -110,9 +111,12 @@ class CellFiles:
 
 def _write(path: Path, message: Message) -> None:
     # The name has the form that Sax gives to its temporary files.
-    temporary = path.with_name(f"{path.name}.{time.time_ns()}.{secrets.token_hex(8)}")
+    now_ns = time.time_ns()
+    temporary = path.with_name(f"{path.name}.{now_ns}.{secrets.token_hex(8)}")
     try:
         temporary.write_bytes(message.SerializeToString(deterministic=True))
+        # Of itself the system writes down its last tick: two files of one tick may have the same time and inode.
+        os.utime(temporary, ns=(now_ns, now_ns))
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)

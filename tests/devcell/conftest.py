@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
-from tests.devcell.harness import QUICK, Admin, Gate, admin_at, gated
+from tests.devcell.harness import QUICK, Admin, Clock, Gate, admin_at, gated, kept_port
 
 
 @pytest.fixture
@@ -17,6 +17,21 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.open()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which admins find model servers silent."""
+    clock = Clock()
+    monkeypatch.setattr("saxgw.devcell.joined.time", clock)
+    return clock
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port for a server that comes back to it."""
+    with kept_port() as port:
+        yield port
 
 
 @pytest_asyncio.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -34,9 +36,10 @@ if TYPE_CHECKING:
 
 NGRAM = "saxgw.devcell.NgramLm"
 GATED = "test.Gated"
-QUICK = Timing(poll_s=0.05, prune_after_s=3.0, connect_back_s=5.0, join_s=0.2, location_s=0.02)
 TIMEOUT_S = 60.0
 """No call takes nearly as long; without it a failure would be a test that hangs."""
+QUICK = Timing(poll_s=0.05, prune_after_s=TIMEOUT_S, connect_back_s=TIMEOUT_S, join_s=0.2, location_s=0.02)
+"""Often, but not hasty: no server is given up that is only slow. A `Clock` is for tests of what is given up."""
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
@@ -47,6 +50,30 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
             if held if isinstance(held, bool) else await held:
                 return
             await asyncio.sleep(0.002)
+
+
+class Clock:
+    """Stands for the module `time` where admins look how long a model server has been silent."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead_s
+
+    def advance(self) -> None:
+        """Lets a minute and more pass at once."""
+        self._ahead_s += 2 * TIMEOUT_S
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A free port that nobody else is given, also while no server of ours listens there."""
+    with socket.socket() as keeper:
+        # Bound and not listening, which is no obstacle for a server that sets the same option, as all of ours do.
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield keeper.getsockname()[1]
 
 
 @contextmanager

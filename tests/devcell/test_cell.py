@@ -75,8 +75,12 @@ async def test_everything_is_gone_afterwards() -> None:
         assert is_folder(root)
     assert not is_folder(root)
     await until(lambda: len(asyncio.all_tasks()) <= tasks)  # those of other cells come and go
-    new_threads = set(threading.enumerate()) - threads
-    assert not [thread for thread in new_threads if thread.name.startswith("saxgw-devcell")]
+
+    def new_threads() -> list[threading.Thread]:
+        new = set(threading.enumerate()) - threads
+        return [thread for thread in new if thread.name.startswith("saxgw-devcell")]
+
+    await until(lambda: not new_threads())  # they have been told to end, and are about to
 
 
 async def test_stopping_twice_is_stopping_once(tmp_path: Path) -> None:
@@ -100,7 +104,15 @@ async def test_a_cell_that_cannot_start_leaves_nothing_running(tmp_path: Path) -
 
 
 async def test_a_model_server_that_cannot_join_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saxgw.devcell.cell._START_S", 0.2)
+    monkeypatch.setattr("saxgw.devcell.cell._START_S", 0.01)
+    wait = DevCell._all_joined  # noqa: SLF001 (its time begins when the server has tried)
+
+    async def wait_later(cell: DevCell) -> None:
+        (server,) = cell.model_servers
+        await until(lambda: "DEADLINE" in server.join_failure)
+        await wait(cell)
+
+    monkeypatch.setattr(DevCell, "_all_joined", wait_later)
     # Its admin is never reached: the time to call back is over at once.
     late = Timing(connect_back_s=1e-6)
     tasks = len(asyncio.all_tasks())
@@ -109,20 +121,23 @@ async def test_a_model_server_that_cannot_join_is_told_of(tmp_path: Path, monkey
     await until(lambda: len(asyncio.all_tasks()) <= tasks)  # those of other cells come and go
 
 
-async def test_a_server_keeps_its_port_unless_told_otherwise(tmp_path: Path) -> None:
+async def test_a_server_keeps_its_port_unless_told_otherwise(tmp_path: Path, port: int) -> None:
     for server in (AdminServer(tmp_path), ModelServer(tmp_path)):
         assert server.address == "127.0.0.1:0"
         await server.start()
         first = server.address
         await server.stop()
-        await server.start()
         assert server.address == first
+        await server.start(port)
         await server.stop()
-        with socket.create_server(("127.0.0.1", int(first.rpartition(":")[2]))):
+        await server.start()
+        assert server.address == f"127.0.0.1:{port}"
+        await server.stop()
+        with socket.create_server(("127.0.0.1", port)):
             with pytest.raises(DevCellError, match="is the port in use"):
                 await server.start()
             await server.start(0)
-        assert server.address != first
+        assert server.address != f"127.0.0.1:{port}"
         await server.stop()
 
 
@@ -134,8 +149,8 @@ async def test_a_model_server_waits_for_its_admin(tmp_path: Path) -> None:
             assert not server.join_failure
 
 
-async def test_a_location_that_leads_nowhere_is_tried_again(tmp_path: Path) -> None:
-    async with AdminServer(tmp_path, timing=QUICK) as admin:
+async def test_a_location_that_leads_nowhere_is_tried_again(tmp_path: Path, port: int) -> None:
+    async with AdminServer(tmp_path, port=port, timing=QUICK) as admin:
         pass
     async with ModelServer(tmp_path, timing=QUICK) as server:
         await until(lambda: admin.address in server.join_failure)

@@ -8,7 +8,7 @@ import sys
 from math import hypot
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saxgw.devcell.models.ngram_lm import NgramLm, NgramLmSettings
@@ -66,7 +66,6 @@ def test_frequent_words_weigh_little(lm: NgramLm) -> None:
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_any_text_has_a_vector_of_length_1_unless_it_is_blank(lm: NgramLm, text: str) -> None:
     if text.strip():
         vector = lm.embed(text, lm.extra_inputs)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from saxgw.devcell import AdminServer, DevCell, ModelServer, Timing
 from saxgw.sax.wire.admin_pb2 import JoinRequest, ListRequest, StatsRequest, WaitForReadyRequest
@@ -21,6 +22,7 @@ from tests.devcell.harness import (
     QUICK,
     TIMEOUT_S,
     Admin,
+    Clock,
     Gate,
     admin_at,
     gated,
@@ -218,67 +220,77 @@ async def test_models_share_servers_evenly(gate: Gate) -> None:
         assert [kind.num_replicas for kind in of_one.model_server_type_stats] == [1]
 
 
-@pytest.mark.parametrize("port", ["the same port", "another port"])
-async def test_a_restarted_admin_finds_its_models_and_their_servers(
-    cell: DevCell, admin: Admin, gate: Gate, port: str
-) -> None:
+@pytest.mark.parametrize("where", ["the same port", "another port"])
+async def test_a_restarted_admin_finds_its_models_and_their_servers(gate: Gate, port: int, where: str) -> None:
     gate.loads.release(2)
-    await admin.publish(model("alice", GATED))
-    await admin.ready(ALICE)
-    first = await admin.watch(ALICE)
-    address = cell.admin.address
-    await cell.admin.stop()
-    await cell.admin.start(0 if port == "another port" else None)
-    assert (cell.admin.address == address) == (port == "the same port")
-    async with admin_at(cell.admin.address) as again:
-        await again.ready(ALICE)
-        second = await again.watch(ALICE, first.result.next_seqno, first.admin_server_id)
-        assert second.admin_server_id != first.admin_server_id
-        assert second.result.has_fullset
-        assert [mutation.addition for mutation in second.result.changelog] == [cell.model_servers[0].address]
-    assert gate.loaded == 1
+    async with DevCell(admin_port=port, models=gated(gate), timing=QUICK) as cell:
+        async with admin_at(cell.admin.address) as admin:
+            await admin.publish(model("alice", GATED))
+            await admin.ready(ALICE)
+            first = await admin.watch(ALICE)
+        await cell.admin.stop()
+        await cell.admin.start(0 if where == "another port" else None)
+        assert (cell.admin.address == f"127.0.0.1:{port}") == (where == "the same port")
+        async with admin_at(cell.admin.address) as again:
+            await again.ready(ALICE)
+            second = await again.watch(ALICE, first.result.next_seqno, first.admin_server_id)
+            assert second.admin_server_id != first.admin_server_id
+            assert second.result.has_fullset
+            assert [mutation.addition for mutation in second.result.changelog] == [cell.model_servers[0].address]
+        assert gate.loaded == 1
 
 
-@pytest.mark.parametrize("port", ["the same port", "another port"])
-async def test_a_restarted_model_server_gets_its_model_again(
-    cell: DevCell, admin: Admin, gate: Gate, port: str
-) -> None:
+@pytest_asyncio.fixture
+async def server(clock: Clock, cell: DevCell, port: int) -> ModelServer:
+    """The cell's model server, which may come back to its port."""
     (server,) = cell.model_servers
+    await server.stop()
+    await server.start(port)
+    await server.wait_joined()
+    clock.advance()  # the admin gives up the address of the first start
+    return server
+
+
+@pytest.mark.parametrize("where", ["the same port", "another port"])
+async def test_a_restarted_model_server_gets_its_model_again(
+    server: ModelServer, clock: Clock, admin: Admin, gate: Gate, where: str
+) -> None:
+    before = server.address
     gate.loads.release(2)
     await admin.publish(model("alice", GATED))
+    await admin.watch_until(ALICE, lambda addresses: addresses == {server.address})
     await admin.ready(ALICE)
-    before = server.address
     await server.stop()
-    await server.start(0 if port == "another port" else None)
-    assert (server.address == before) == (port == "the same port")
+    await server.start(0 if where == "another port" else None)
+    assert (server.address == before) == (where == "the same port")
+    clock.advance()
     await status_until(server, LOADED)
     assert await admin.watch_until(ALICE, lambda addresses: addresses == {server.address})
     await admin.ready(ALICE)
 
 
-IMPATIENT = Timing(poll_s=0.05, prune_after_s=0.5, join_s=0.2, location_s=0.02)
-
-
-async def test_a_silent_model_server_leaves_the_cell_and_may_come_back(gate: Gate) -> None:
+async def test_a_silent_model_server_leaves_the_cell_and_may_come_back(
+    server: ModelServer, clock: Clock, admin: Admin, gate: Gate
+) -> None:
     gate.open()
-    async with DevCell(models=gated(gate), timing=IMPATIENT) as cell, admin_at(cell.admin.address) as admin:
-        (server,) = cell.model_servers
-        await admin.publish(model("alice", GATED))
-        await admin.ready(ALICE)
-        await server.stop()
-        seen = await admin.watch(ALICE)
-        gone = await admin.watch(ALICE, seen.result.next_seqno, seen.admin_server_id)
-        assert [mutation.deletion for mutation in gone.result.changelog] == [server.address]
-        assert not (await admin.list_one(ALICE)).modelet_addresses
-        assert not (await admin.stub.Stats(StatsRequest())).model_server_type_stats
-        await server.start()
-        await admin.ready(ALICE)
+    await admin.publish(model("alice", GATED))
+    await admin.watch_until(ALICE, lambda addresses: addresses == {server.address})
+    await admin.ready(ALICE)
+    await server.stop()
+    seen = await admin.watch(ALICE)
+    clock.advance()
+    gone = await admin.watch(ALICE, seen.result.next_seqno, seen.admin_server_id)
+    assert [mutation.deletion for mutation in gone.result.changelog] == [server.address]
+    assert not (await admin.list_one(ALICE)).modelet_addresses
+    assert not (await admin.stub.Stats(StatsRequest())).model_server_type_stats
+    await server.start()
+    await admin.ready(ALICE)
 
 
-async def test_another_server_takes_over_from_a_silent_one(gate: Gate) -> None:
+async def test_another_server_takes_over_from_a_silent_one(clock: Clock, gate: Gate) -> None:
     gate.open()
     async with (
-        DevCell(model_servers=2, models=gated(gate), timing=IMPATIENT) as cell,
+        DevCell(model_servers=2, models=gated(gate), timing=QUICK) as cell,
         admin_at(cell.admin.address) as admin,
     ):
         await admin.publish(model("alice", GATED))
@@ -287,6 +299,7 @@ async def test_another_server_takes_over_from_a_silent_one(gate: Gate) -> None:
         (dying,) = (server for server in cell.model_servers if server.address == address)
         (other,) = (server for server in cell.model_servers if server is not dying)
         await dying.stop()
+        clock.advance()
         await admin.watch_until(ALICE, lambda addresses: addresses == {other.address})
         await admin.ready(ALICE)
 
@@ -343,16 +356,31 @@ async def test_models_outlive_a_cell_with_a_root(tmp_path: Path, gate: Gate) -> 
 
 
 async def test_a_server_that_hangs_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    """A Join of an address where nobody answers fails by itself, and other servers join meanwhile."""
-    quick = Timing(poll_s=0.05, prune_after_s=0.5, connect_back_s=0.3, join_s=0.2, location_s=0.02)
+    """Other servers join while the admin tries to reach an address where nobody answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
-        async with DevCell(tmp_path, timing=quick) as cell, admin_at(cell.admin.address) as admin:
+        listener.settimeout(0)
+        async with AdminServer(tmp_path, timing=QUICK) as server, admin_at(server.address) as admin:
             joining = asyncio.ensure_future(
                 admin.stub.Join(JoinRequest(address=f"{host}:{port}", model_server=Specs()))
             )
-            await admin.publish(model("alice"))
-            await admin.ready(ALICE)
+            connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+            with connection:
+                await admin.publish(model("alice"))
+                async with ModelServer(tmp_path, timing=QUICK):
+                    await admin.ready(ALICE)
+                assert not joining.done()
+                joining.cancel()
+
+
+async def test_a_server_that_hangs_is_given_up(tmp_path: Path) -> None:
+    """A Join of an address where nobody answers fails by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        async with (
+            AdminServer(tmp_path, timing=Timing(connect_back_s=0.2)) as server,
+            admin_at(server.address) as admin,
+        ):
             with pytest.raises(grpc.aio.AioRpcError, match="context deadline exceeded") as raised:
-                await joining
+                await admin.stub.Join(JoinRequest(address=f"{host}:{port}", model_server=Specs()))
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -124,8 +124,8 @@ async def test_overrides(server: ModelServer, modelet: ModeletAsyncStub, caplog:
     """Values are JSON; what is no setting or no JSON is ignored with a warning."""
     with caplog.at_level(logging.WARNING, "saxgw.devcell"):
         await modelet.Load(load(NGRAM, NUM_SAMPLES="2", NO_SUCH="1", BATCH_SIZE="{", MAX_DECODE_STEPS="3"))
-    messages = {record.getMessage() for record in caplog.records if record.name == "saxgw.devcell"}
-    assert messages == {
+    messages = {record.getMessage() for record in caplog.records}  # those of other cells are among them
+    assert {message for message in messages if "override" in message} == {
         "override of NO_SUCH is ignored: NgramLmSettings has no such setting",
         "override of BATCH_SIZE is ignored: its value is not JSON",
     }

@@ -67,14 +67,13 @@ def test_a_sample_is_scored_as_it_was_generated(lm: NgramLm, prompt: str, temper
 
 
 @given(st.text(max_size=30))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_prompt_is_continued_and_its_continuation_scored_alike(lm: NgramLm, prompt: str) -> None:
     for text, logp in generate(lm, prompt, temperature=3.0, per_example_max_decode_steps=8):
         assert score(lm, prompt, text) == pytest.approx(logp)
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
-@settings(deadline=None)
 def test_any_text_has_a_finite_score(lm: NgramLm, prefix: str, suffix: str) -> None:
     assert float("-inf") < score(lm, prefix, suffix) <= 0
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from saxgw.sax import official
-from tests.devcell.harness import until
+from tests.devcell.harness import TIMEOUT_S, until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -24,6 +24,27 @@ PYTHON_PATH = os.pathsep.join(map(str, (MODULE, ROOT)))
 """PYTHONPATH of a process that shall find the stand-in."""
 
 both_clients = pytest.mark.parametrize("sax", ["native", "official"], indirect=True)
+both_hasty_clients = pytest.mark.parametrize("hasty", ["native", "official"], indirect=True)
+
+
+@contextmanager
+def giving_up_soon() -> Iterator[None]:
+    """Lets an admin be given up at once that is looked for meanwhile, and is not there."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("saxgw.sax.connection._FIND_S", 0.05)
+        yield
+
+
+def limits(first_s: float) -> Iterator[float]:
+    """Time limits, each twice the last, for what must come to a certain point before its time is up.
+
+    On a busy machine the first ones may be too short for that.
+    """
+    limit_s = first_s
+    while limit_s < TIMEOUT_S:
+        yield limit_s
+        limit_s *= 2
+    pytest.fail("it did not come to the point, whatever the time limit")
 
 
 @contextmanager

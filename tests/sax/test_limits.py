@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saxgw.sax.backoff import RetryBudget
@@ -30,7 +30,6 @@ def test_the_first_limit_is_within_the_bounds() -> None:
     assert [Limit(Bounds(least=20)).current, Limit(Bounds(most=5)).current] == [20, 5]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 100), st.integers(1, 64))
 def test_any_capacity_is_found(capacity: int, first: int) -> None:
     """Whatever a server takes and wherever the search begins, it is soon kept busy, and few requests are in vain."""

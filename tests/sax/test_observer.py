@@ -12,7 +12,7 @@ import pytest
 
 from saxgw.devcell import DevCell
 from saxgw.sax import CellError, Sending, connect
-from tests.devcell.harness import until
+from tests.devcell.harness import TIMEOUT_S, until
 from tests.held_model import HELD, PLAIN, HeldModel
 from tests.sax.scripted import MODEL, Context, Hold, ScriptedCell, full_set
 
@@ -58,8 +58,10 @@ class _Sent:
         self._recorder.sent.append((method, address, attempt, code))
 
 
-async def test_retry(cell: ScriptedCell) -> None:
+async def test_retry(cell: ScriptedCell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sending has its server, its number and its end, and is sent with its metadata; who fails is not well."""
+    monkeypatch.setattr("saxgw.sax.replicas._FIRST_PAUSE_S", TIMEOUT_S)
+    monkeypatch.setattr("saxgw.sax.replicas._LONGEST_PAUSE_S", TIMEOUT_S)
     servers = [await cell.model_server(), await cell.model_server()]
     seen: list[Any] = []
 

@@ -13,7 +13,7 @@ import pytest
 
 from saxgw.devcell import DevCell, Piece
 from saxgw.sax import CellError, InvalidArgument, ModelNotFound, Revised, SaxClient, StreamBroken, StreamItem, connect
-from tests.devcell.harness import until
+from tests.devcell.harness import TIMEOUT_S, until
 from tests.held_model import EMOJI_REVISED, HELD, PLAIN, SAMPLES, STREAMS, HeldModel, written
 from tests.sax.clients import official_client
 
@@ -130,7 +130,7 @@ async def test_a_reader_who_leaves_is_free_at_once(client: str) -> None:
         steps = sax.generate_stream(MODEL, "x")
         held.release()
         await anext(steps)
-        await asyncio.wait_for(steps.aclose(), 5)
+        await asyncio.wait_for(steps.aclose(), TIMEOUT_S)
         if client == "native":
             await held.until(lambda: held.left == 1)
         else:

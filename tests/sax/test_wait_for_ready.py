@@ -23,7 +23,7 @@ from saxgw.sax import (
 )
 from saxgw.sax.wire import admin_pb2, common_pb2
 from tests.devcell.harness import until
-from tests.sax.clients import both_clients
+from tests.sax.clients import both_clients, giving_up_soon
 from tests.sax.scripted import MODEL, Context, Hold, ScriptedCell, answer, refuse, status
 
 Code = grpc.StatusCode
@@ -101,21 +101,23 @@ async def test_a_cancelled_wait_is_cancelled_at_the_admin(cell: ScriptedCell, sa
 
 async def test_an_admin_that_restarts_is_asked_again(cell: ScriptedCell, sax: CellClient) -> None:
     wait, _ = await held(cell, sax)
+    address = await loaded(cell)
     await cell.admin.stop()
-    (await cell.new_admin()).publish(await loaded(cell))
+    (await cell.new_admin()).publish(address)
     await wait
     assert len(cell.admin.requests["WaitForReady"]) == 1
 
 
 async def test_an_admin_that_stays_away_for_long_is_waited_for(
-    cell: ScriptedCell, sax: CellClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cell: ScriptedCell, sax: CellClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("saxgw.sax.connection._FIND_S", 0.05)
     wait, _ = await held(cell, sax)
-    await cell.admin.stop()
-    await until(lambda: "the admin of /sax/test is not available" in caplog.text)
-    assert not wait.done()
-    (await cell.new_admin()).publish(await loaded(cell))
+    address = await loaded(cell)
+    with giving_up_soon():
+        await cell.admin.stop()
+        await until(lambda: "the admin of /sax/test is not available" in caplog.text)
+        assert not wait.done()
+    (await cell.new_admin()).publish(address)
     await wait
 
 
@@ -134,7 +136,8 @@ async def test_an_admin_that_vanished_without_a_word_is_noticed(
     """The wait ends in time, and the next begins with a look at the location file."""
     monkeypatch.setattr("saxgw.sax.admin._WAIT_S", 0.2)
     wait, _ = await held(cell, sax)
-    (await cell.new_admin()).publish(await loaded(cell))
+    address = await loaded(cell)
+    (await cell.new_admin()).publish(address)
     await wait
 
 
@@ -208,7 +211,7 @@ async def test_no_such_cell(tmp_path: Path) -> None:
 
 async def test_an_admin_out_of_reach_from_the_beginning(cell: ScriptedCell, sax: CellClient) -> None:
     cell.locate(UNREACHABLE)
-    with pytest.raises(AdminUnavailable, match="the admin of /sax/test is not available"):
+    with giving_up_soon(), pytest.raises(AdminUnavailable, match="the admin of /sax/test is not available"):
         await sax.wait_for_ready(MODEL)
 
 

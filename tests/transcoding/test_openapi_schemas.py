@@ -127,7 +127,6 @@ def test_presence() -> None:
     assert component(ECHOES, "Empty-Input") == {"type": "object", "properties": {}, "additionalProperties": False}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(messages(message_class("Everything").DESCRIPTOR))
 def test_what_is_written(message: Any) -> None:
     """The JSON of any message fits the schema of what is written, and that of what is read."""
@@ -136,7 +135,6 @@ def test_what_is_written(message: Any) -> None:
         validator(ECHOES, {"$ref": f"#/components/schemas/Everything-{form}"}).validate(value)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([route for route in LIBRARY_TRANSCODER.routes if route.method.name not in RAW]), st.data())
 def test_answers(route: Route, data: st.DataObject) -> None:
     """The body of any answer of any route fits what the document says of its operation."""
@@ -176,7 +174,7 @@ def odd_messages(draw: st.DrawFn, kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Everything"])
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.data())
 def test_what_is_taken(kind: str, data: st.DataObject) -> None:
     """The codec takes what the schema takes and nothing else, but for what the package says in its docstring."""

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from google.protobuf import json_format
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saxgw.transcoding import Codec, InvalidInput, MethodNotAllowed, Route, RouteNotFound, Transcoder
@@ -54,7 +54,6 @@ JSON = st.recursive(
 ).map(orjson.dumps)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(messages(EVERYTHING.DESCRIPTOR), st.booleans(), st.booleans(), st.booleans(), st.booleans())
 def test_messages(message: Any, keep_names: bool, defaults: bool, numbers: bool, pretty: bool) -> None:  # noqa: FBT001 - drawn
     """Our JSON is json_format's, both of us read it, and what is read is the message."""
@@ -74,7 +73,6 @@ def test_messages(message: Any, keep_names: bool, defaults: bool, numbers: bool,
     assert json_format.Parse(ours, EVERYTHING(), descriptor_pool=POOL) == message
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_json(data: bytes) -> None:
     """Any JSON is a message or InvalidInput, and json_format agrees on the message."""
@@ -124,7 +122,6 @@ def test_bytes(name: str, data: bytes) -> None:
         Codec(pool=POOL).decode(data, message_class(name))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(METHODS) | st.text(max_size=5), PATHS, QUERIES, JSON | st.binary(max_size=20))
 def test_requests(http_method: str, path: str, query: str, body: bytes) -> None:
     """Any request is a message, or refused with one of our errors."""
@@ -132,7 +129,6 @@ def test_requests(http_method: str, path: str, query: str, body: bytes) -> None:
         LIBRARY.match(http_method, path, query).decode(body)
 
 
-@settings(deadline=None)
 @given(st.sampled_from([route for route in LIBRARY.routes if route.method.name not in RAW]), st.data())
 def test_responses(route: Route, data: st.DataObject) -> None:
     """The body of any response of any route is what json_format makes of it, or of the field that is the body."""
