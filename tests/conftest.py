@@ -14,8 +14,6 @@ import grpc
 import hypothesis
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
 
 from saxgw.devcell import DevCell
 from saxgw.devcell import cell as cells
@@ -35,16 +33,15 @@ DOORS = ("grpc", "documented routes", "v1 routes")
 WAYS = ("straight", "gateway")
 """The ways of a Sax client to a cell."""
 
-hypothesis_settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-hypothesis_settings.load_profile("patient")  # how long an example takes is up to the machine
-
 _numbers = itertools.count()
 
-# How long an example takes, or drawing it, says something of the machine and nothing of what is tested.
+# How long an example takes, or drawing it, says something of the machine and nothing of what is tested. CI tries the
+# same examples each time, so that what it finds was changed; everybody else tries others each time.
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "any machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=FAIL_ON_SKIP in os.environ,
 )
 hypothesis.settings.load_profile("any machine")
 

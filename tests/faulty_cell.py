@@ -29,8 +29,8 @@ WORKERS = 12
 STREAM_BROKEN = "UNAVAILABLE STREAM_BROKEN"
 """What may become of a request though a server is well: its stream had begun, so it is not sent again."""
 
-QUICK = Timing(poll_s=0.05, prune_after_s=2.0, connect_back_s=5.0, join_s=0.2, location_s=0.02)
-QUICK_GOOGLE = Timing(poll_s=0.05, prune_after_s=2.0, connect_back_s=5.0, join_s=1.0, location_s=0.02, tick_s=0.1)
+QUICK = Timing(poll_s=0.05, prune_after_s=5.0, connect_back_s=60.0, join_s=0.2, location_s=0.02)
+QUICK_GOOGLE = Timing(poll_s=0.05, prune_after_s=5.0, connect_back_s=60.0, join_s=1.0, location_s=0.02, tick_s=0.1)
 """A hundredth of Google's own, or as little as a busy machine allows."""
 
 

@@ -13,7 +13,7 @@ from tests.devcell.harness import NGRAM, until
 from tests.faulty_cell import CELL, MODEL, REQUEST, bare_cell, cell_behind, steady_load
 
 OTHER = "/sax/test/other"
-BY_HAND = Timing(poll_s=0.05, prune_after_s=3600, connect_back_s=5, join_s=3600, location_s=0.02, tick_s=3600)
+BY_HAND = Timing(poll_s=0.05, prune_after_s=3600, connect_back_s=60, join_s=3600, location_s=0.02, tick_s=3600)
 """Ticks come when the test says so, and nobody joins again of their own accord."""
 
 PUBLISHED = definition(MODEL, model_path=NGRAM, replicas=2)
