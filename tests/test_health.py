@@ -18,6 +18,7 @@ from saxgw import gateway as gateways
 from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
 from saxgw.rpc import health
+from saxgw.rpc.condition import READY, Condition, Look, Readiness
 from saxgw.sax import SaxClient
 from saxgw.service import readiness_of
 from tests.callers import GrpcCaller
@@ -84,13 +85,13 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     seen: Counter[str] = Counter()
     original = readiness_of
 
-    def often(look: health.Look, **options: Any) -> health.Health:
+    def often(look: Look, **options: Any) -> health.Health:
         return health.Health(look, **options, interval_s=0.05)
 
-    def counted(sax: SaxClient) -> health.Look:
+    def counted(sax: SaxClient) -> Look:
         look = original(sax)
 
-        async def counted_look(subject: str) -> health.Condition:
+        async def counted_look(subject: str) -> Condition:
             try:
                 return await look(subject)
             finally:
@@ -194,10 +195,10 @@ async def test_no_cell(tmp_path: Path) -> None:
             assert reason in answer["error"]["message"]
 
 
-async def by_name(subject: str) -> health.Condition:
+async def by_name(subject: str) -> Condition:
     """There is something of each name that begins with "is"; it is ready."""
     is_there = not subject or subject.startswith("is")
-    return health.READY if is_there else health.Condition(health.Readiness.UNKNOWN)
+    return READY if is_there else Condition(Readiness.UNKNOWN)
 
 
 async def test_many_names() -> None:
@@ -207,7 +208,7 @@ async def test_many_names() -> None:
     for watch in watches[:-1]:
         await anext(watch)
     for number in range(1000):
-        assert (await state.condition(f"asked {number}")).readiness is health.Readiness.UNKNOWN
+        assert (await state.condition(f"asked {number}")).readiness is Readiness.UNKNOWN
     await anext(watches[-1])
     with pytest.raises(health.TooManySubjects):
         await state.condition("one more")
@@ -222,9 +223,9 @@ async def test_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_FORGET_S", 0.0)
     looks: list[str] = []
 
-    async def look(subject: str) -> health.Condition:
+    async def look(subject: str) -> Condition:
         looks.append(subject)
-        return health.READY
+        return READY
 
     async with health.Health(look, interval_s=0.001) as state:
         await asyncio.sleep(0.01)
@@ -236,7 +237,7 @@ async def test_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
             seen = len(looks)
             await asyncio.sleep(0.01)
             assert looks == [name] * seen
-            assert await state.condition(name) == health.READY
+            assert await state.condition(name) == READY
             assert len(looks) > seen
             await asyncio.sleep(0.01)
 
@@ -246,10 +247,10 @@ async def test_many_names_of_nothing() -> None:
     state = health.Health(by_name)
     watches = [state.watch(f"watched {number}") for number in range(255)]
     for watch in watches:
-        assert (await anext(watch)).readiness is health.Readiness.UNKNOWN
+        assert (await anext(watch)).readiness is Readiness.UNKNOWN
     waiting = [asyncio.ensure_future(anext(watch)) for watch in watches]
     await asyncio.sleep(0)  # until each of them waits
-    assert (await state.condition("is there")).readiness is health.Readiness.READY
+    assert (await state.condition("is there")).readiness is Readiness.READY
     [told], others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     with pytest.raises(health.TooManySubjects):
         await told
@@ -267,10 +268,10 @@ async def test_many_watches(monkeypatch: pytest.MonkeyPatch) -> None:
         await anext(watch)
     with pytest.raises(health.TooManySubjects):
         await anext(state.watch())
-    assert await state.condition() == health.READY
+    assert await state.condition() == READY
     await watches[0].aclose()
     one_more = state.watch()
-    assert await anext(one_more) == health.READY
+    assert await anext(one_more) == READY
     for watch in (one_more, watches[1]):
         await watch.aclose()
 
@@ -279,7 +280,7 @@ async def test_look_that_fails() -> None:
     """A look that takes too long or fails makes the subject not ready; those who ask meanwhile share one look."""
     looks = 0
 
-    async def look(subject: str) -> health.Condition:
+    async def look(subject: str) -> Condition:
         nonlocal looks
         looks += 1
         if subject == "broken":
@@ -289,12 +290,12 @@ async def test_look_that_fails() -> None:
 
     async with health.Health(look, timeout_s=0.01) as state:
         assert await state.condition("broken") == (
-            health.Readiness.NOT_READY,
+            Readiness.NOT_READY,
             "the gateway failed unexpectedly; its log tells more",
         )
         looks = 0
         answers = await asyncio.gather(*(state.condition("slow") for _ in range(10)))
-        assert set(answers) == {(health.Readiness.NOT_READY, "no answer within 0.01 s")}
+        assert set(answers) == {(Readiness.NOT_READY, "no answer within 0.01 s")}
         assert looks == 1
 
 

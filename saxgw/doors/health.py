@@ -15,7 +15,8 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2
 
 from saxgw.doors.grpc_requests import in_time
-from saxgw.rpc.health import Condition, Health, Readiness, TooManySubjects
+from saxgw.rpc.condition import Condition, Readiness
+from saxgw.rpc.health import Health, TooManySubjects
 from saxgw.rpc.status import Code, RpcError, retry_info
 from saxgw.transcoding.url import parse_query
 
