@@ -304,3 +304,22 @@ async def test_malformed_query(cell: DevCell) -> None:
     async with probing(cell.root) as probes:
         status, answer = await probes.get("/readyz?model=%ff")
         assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize(
+    ("path", "violation", "status_without"),
+    [
+        ("/readyz?modle=/sax/test/lm", "modle: unknown query parameter; /readyz takes model", 200),
+        ("/healthz?model=/sax/test/lm&a=1&b=2", "a: unknown query parameter; /healthz takes model", 404),
+        ("/livez?model=/sax/test/lm", "model: unknown query parameter; /livez takes none", 200),
+        ("/livez?=", '"": unknown query parameter; /livez takes none', 200),
+    ],
+)
+async def test_unknown_parameter(cell: DevCell, path: str, violation: str, status_without: int) -> None:
+    """A misspelled parameter is refused, lest a probe of a model tell of the server; unless such are to be ignored."""
+    async with probing(cell.root) as probes:
+        status, answer = await probes.get(path)
+        assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
+        assert answer["error"]["message"] == violation
+    async with probing(cell.root, ignore_unknown_fields=True) as probes:
+        assert (await probes.get(path))[0] == status_without
