@@ -23,6 +23,7 @@ import orjson
 from bench import process
 from bench.markdown import row
 from bench.serving import run, tune
+from saxgw.telemetry.shared_metrics import FILES_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,9 +169,9 @@ def main(rounds: int, calls: int, case: int | None, collector: str) -> None:
                 f"--calls={calls}",
             )
             if each.workers:
-                os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+                os.environ[FILES_VARIABLE] = folder
             else:
-                os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+                os.environ.pop(FILES_VARIABLE, None)
             cost: dict[str, float] = orjson.loads(process.run(core, "bench.chain", *arguments))
             if each.bare:
                 bare = cost

@@ -7,7 +7,6 @@ wakes the other's threads, which is more than the sum of what they cost alone.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +14,8 @@ import grpc.aio
 import orjson
 from aiohttp import web
 
-from bench.serving import HOST, run, serve_forever
+from bench.floors import serve
+from bench.serving import run
 from saxgw.sax.wire import lm_pb2
 from saxgw.sax.wire.lm_pb2_grpc import LMServiceStub
 from saxgw.v1 import sax_service_pb2
@@ -50,19 +50,7 @@ class _ByHand:
 
 async def _main(model_server: str) -> None:
     by_hand = _ByHand(LMServiceStub(grpc.aio.insecure_channel(model_server)))
-    listener = await asyncio.get_running_loop().create_server(web.Server(by_hand.http, access_log=None), HOST, 0)
-    server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(
-        by_hand.grpc,
-        sax_service_pb2.GenerateRequest.FromString,
-        sax_service_pb2.GenerateResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("saxgw.v1.SaxService", {"Generate": handler}),)
-    )
-    grpc_port = server.add_insecure_port(f"{HOST}:0")
-    await server.start()
-    await serve_forever(f"{HOST}:{listener.sockets[0].getsockname()[1]}", f"{HOST}:{grpc_port}")
+    await serve("Generate", by_http=by_hand.http, by_grpc=by_hand.grpc)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, cast
 
+import click
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ADDRESS: Final = re.compile(r"127\.0\.0\.1:\d+")
 
 
-class ProcessFailed(Exception):
-    """A process ended that should not have, or failed."""
+class ProcessFailed(click.ClickException):
+    """A process ended that should not have, or failed; ends the bench."""
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,21 @@ measured.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import grpc.aio
 import orjson
 from aiohttp import web
 
-from bench.serving import HOST, run, serve_forever
+from bench.floors import serve
+from bench.serving import run
 from bench.streams import STREAMS, Stream
-from saxgw.v1 import sax_service_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from saxgw.v1 import sax_service_pb2
 
 _HEADERS: Final = {"Content-Type": "text/event-stream"}
 
@@ -48,22 +48,6 @@ class _Floor:
             yield message
 
 
-async def _main(model: str) -> None:
-    floor = _Floor(STREAMS[model])
-    listener = await asyncio.get_running_loop().create_server(web.Server(floor.http, access_log=None), HOST, 0)
-    server = grpc.aio.server()
-    handler = grpc.unary_stream_rpc_method_handler(
-        floor.grpc,
-        sax_service_pb2.GenerateStreamRequest.FromString,
-        sax_service_pb2.GenerateStreamResponse.SerializeToString,
-    )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("saxgw.v1.SaxService", {"GenerateStream": handler}),)
-    )
-    grpc_port = server.add_insecure_port(f"{HOST}:0")
-    await server.start()
-    await serve_forever(f"{HOST}:{listener.sockets[0].getsockname()[1]}", f"{HOST}:{grpc_port}")
-
-
 if __name__ == "__main__":
-    run(_main(sys.argv[1]))
+    floor = _Floor(STREAMS[sys.argv[1]])
+    run(serve("GenerateStream", by_http=floor.http, by_grpc=floor.grpc))

@@ -84,7 +84,4 @@ def _memory(behind: Cell, core: int, other_core: int) -> dict[StreamContender, M
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except process.ProcessFailed as error:
-        sys.exit(f"bench: {error}")
+    main()

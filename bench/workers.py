@@ -130,7 +130,4 @@ def main(rounds: int, seconds: float, warm_up: float, in_flight: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except process.ProcessFailed as error:
-        sys.exit(f"bench: {error}")
+    main()

@@ -180,12 +180,13 @@ class Gateway:
                 running=self._running,
                 health=self._health,
             )
+            health_pages = HealthPages(self._health, ignore_unknown=settings.ignore_unknown_fields)
             tls = await stack.enter_async_context(_tls(settings)) if settings.tls_certificate else None
             if settings.admin_port is not None:
                 host = settings.admin_host or settings.host
                 self._admin = await stack.enter_async_context(
                     AdminServer(
-                        [telemetry.page, HealthPages(self._health)],
+                        [telemetry.page, health_pages],
                         host,
                         settings.admin_port,
                         reuse_port=self._reuse_port,
@@ -198,7 +199,7 @@ class Gateway:
                     settings.http_port,
                     tls=None if tls is None else tls.context,
                     reuse_port=self._reuse_port,
-                    pages=[HealthPages(self._health), OwnPages(openapi)],
+                    pages=[health_pages, OwnPages(openapi)],
                     browsers=_browsers(settings),
                     limits=HttpLimits(
                         max_body_bytes=settings.max_request_bytes,

@@ -160,6 +160,15 @@ async def active_replicas(call: Caller, model: str, wanted: int) -> dict[str, An
                 return answer
 
 
+async def code_of(call: Caller) -> str:
+    """What becomes of a call for which the scope `read` will do."""
+    try:
+        await call("ListCells", {})
+    except CallError as error:
+        return error.code
+    return "OK"
+
+
 def http_rules(method: MethodDescriptor) -> list[http_pb2.HttpRule]:
     """All HTTP rules of a method, the documented one first."""
     rule = method.GetOptions().Extensions[annotations_pb2.http]

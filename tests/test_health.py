@@ -19,6 +19,7 @@ from saxgw import gateway as gateways
 from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
 from saxgw.rpc import health
+from saxgw.rpc.condition import READY, Condition, Look, Readiness
 from saxgw.sax import SaxClient
 from saxgw.service import readiness_of
 from tests.callers import GrpcCaller
@@ -125,10 +126,10 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     made = Looks()
     original = readiness_of
 
-    def counted(sax: SaxClient) -> health.Look:
+    def counted(sax: SaxClient) -> Look:
         look = original(sax)
 
-        async def counted_look(subject: str) -> health.Condition:
+        async def counted_look(subject: str) -> Condition:
             try:
                 async with asyncio.timeout(made.patience_s):
                     return await look(subject)
@@ -239,10 +240,10 @@ async def test_no_cell(tmp_path: Path) -> None:
             assert reason in answer["error"]["message"]
 
 
-async def by_name(subject: str) -> health.Condition:
+async def by_name(subject: str) -> Condition:
     """There is something of each name that begins with "is"; it is ready."""
     is_there = not subject or subject.startswith("is")
-    return health.READY if is_there else health.Condition(health.Readiness.UNKNOWN)
+    return READY if is_there else Condition(Readiness.UNKNOWN)
 
 
 async def test_many_names() -> None:
@@ -252,7 +253,7 @@ async def test_many_names() -> None:
     for watch in watches[:-1]:
         await anext(watch)
     for number in range(1000):
-        assert (await state.condition(f"asked {number}")).readiness is health.Readiness.UNKNOWN
+        assert (await state.condition(f"asked {number}")).readiness is Readiness.UNKNOWN
     await anext(watches[-1])
     with pytest.raises(health.TooManySubjects):
         await state.condition("one more")
@@ -267,9 +268,9 @@ async def test_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_FORGET_S", 0.0)
     looks: Counter[str] = Counter()
 
-    async def look(subject: str) -> health.Condition:
+    async def look(subject: str) -> Condition:
         looks[subject] += 1
-        return health.READY
+        return READY
 
     async def rounds() -> None:
         """Waits until all that is to be looked at has been, several times: what is watched always is."""
@@ -286,7 +287,7 @@ async def test_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
             seen = looks[name]
             await rounds()
             assert looks[name] == seen
-            assert await state.condition(name) == health.READY
+            assert await state.condition(name) == READY
             assert looks[name] > seen
             await rounds()
         assert set(looks) == {"watched", "", "model"}
@@ -297,10 +298,10 @@ async def test_many_names_of_nothing() -> None:
     state = health.Health(by_name)
     watches = [state.watch(f"watched {number}") for number in range(255)]
     for watch in watches:
-        assert (await anext(watch)).readiness is health.Readiness.UNKNOWN
+        assert (await anext(watch)).readiness is Readiness.UNKNOWN
     waiting = [asyncio.ensure_future(anext(watch)) for watch in watches]
     await asyncio.sleep(0)  # until each of them waits
-    assert (await state.condition("is there")).readiness is health.Readiness.READY
+    assert (await state.condition("is there")).readiness is Readiness.READY
     [told], others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     with pytest.raises(health.TooManySubjects):
         await told
@@ -318,10 +319,10 @@ async def test_many_watches(monkeypatch: pytest.MonkeyPatch) -> None:
         await anext(watch)
     with pytest.raises(health.TooManySubjects):
         await anext(state.watch())
-    assert await state.condition() == health.READY
+    assert await state.condition() == READY
     await watches[0].aclose()
     one_more = state.watch()
-    assert await anext(one_more) == health.READY
+    assert await anext(one_more) == READY
     for watch in (one_more, watches[1]):
         await watch.aclose()
 
@@ -330,7 +331,7 @@ async def test_look_that_fails() -> None:
     """A look that takes too long or fails makes the subject not ready; those who ask meanwhile share one look."""
     looks = 0
 
-    async def look(subject: str) -> health.Condition:
+    async def look(subject: str) -> Condition:
         nonlocal looks
         looks += 1
         if subject == "broken":
@@ -340,12 +341,12 @@ async def test_look_that_fails() -> None:
 
     async with health.Health(look, interval_s=3600, timeout_s=0.01) as state:
         assert await state.condition("broken") == (
-            health.Readiness.NOT_READY,
+            Readiness.NOT_READY,
             "the gateway failed unexpectedly; its log tells more",
         )
         looks = 0
         answers = await asyncio.gather(*(state.condition("slow") for _ in range(10)))
-        assert set(answers) == {(health.Readiness.NOT_READY, "no answer within 0.01 s")}
+        assert set(answers) == {(Readiness.NOT_READY, "no answer within 0.01 s")}
         assert looks == 1
 
 
@@ -354,3 +355,22 @@ async def test_malformed_query(cell: DevCell) -> None:
     async with probing(cell.root) as probes:
         status, answer = await probes.get("/readyz?model=%ff")
         assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize(
+    ("path", "violation", "status_without"),
+    [
+        ("/readyz?modle=/sax/test/lm", "modle: unknown query parameter; /readyz takes model", 200),
+        ("/healthz?model=/sax/test/lm&a=1&b=2", "a: unknown query parameter; /healthz takes model", 404),
+        ("/livez?model=/sax/test/lm", "model: unknown query parameter; /livez takes none", 200),
+        ("/livez?=", '"": unknown query parameter; /livez takes none', 200),
+    ],
+)
+async def test_unknown_parameter(cell: DevCell, path: str, violation: str, status_without: int) -> None:
+    """A misspelled parameter is refused, lest a probe of a model tell of the server; unless such are to be ignored."""
+    async with probing(cell.root) as probes:
+        status, answer = await probes.get(path)
+        assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
+        assert answer["error"]["message"] == violation
+    async with probing(cell.root, ignore_unknown_fields=True) as probes:
+        assert (await probes.get(path))[0] == status_without

@@ -20,8 +20,8 @@ import pytest
 
 from saxgw.cli.workers import usable_cpus
 from saxgw.cli.workers.ports import held
-from saxgw.cli.workers.shared_metrics import shared_metrics
 from saxgw.devcell import DevCell
+from saxgw.telemetry.shared_metrics import shared_metrics
 from tests.conftest import definition
 from tests.held_model import HELD, HeldModel
 from tests.load import Load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from saxgw.rpc.identity import Identity
@@ -9,11 +10,10 @@ from saxgw.rpc.status import Code, RpcError, error_info
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from google.protobuf.descriptor import MethodDescriptor
+    from contextlib import AbstractContextManager
 
     from saxgw.rpc.call import Call
-    from saxgw.rpc.endpoint import Interceptor, Scope
+    from saxgw.rpc.endpoint import Interceptor
 
 Identify: TypeAlias = "Callable[[str], Identity | Awaitable[Identity | None] | None]"
 """Tells whose a credential is; None if it is nobody's. What takes longer, such as asking who signs, is awaited."""
@@ -30,37 +30,25 @@ def authenticate(identify: Identify) -> Interceptor:
     Over gRPC it is the metadata `authorization`. A credential that is missing, wrong, expired or of another kind is
     answered in the same words.
     """
+    known = nullcontext()
 
-    def interceptor(_: MethodDescriptor) -> Scope:
-        return lambda call: _Authenticated(call, identify)
-
-    return interceptor
-
-
-class _Authenticated:
-    __slots__ = ("_call", "_identify")
-
-    def __init__(self, call: Call, identify: Identify) -> None:
-        self._call = call
-        self._identify = identify
-
-    def __enter__(self) -> Awaitable[None] | None:
-        identity = self._identify(_credential(self._call))
+    def scope(call: Call) -> AbstractContextManager[Awaitable[None] | None]:
+        identity = identify(_credential(call))
         if isinstance(identity, Identity):
-            self._call.identity = identity
-            return None
+            call.identity = identity
+            return known
         if identity is None:
             raise _refused()
-        return self._wait(identity)
+        return nullcontext(_wait(call, identity))
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    return lambda _: scope
 
-    async def _wait(self, identifying: Awaitable[Identity | None]) -> None:
-        identity = await identifying
-        if identity is None:
-            raise _refused()
-        self._call.identity = identity
+
+async def _wait(call: Call, identifying: Awaitable[Identity | None]) -> None:
+    identity = await identifying
+    if identity is None:
+        raise _refused()
+    call.identity = identity
 
 
 def _credential(call: Call) -> str:

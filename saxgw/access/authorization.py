@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from saxgw.access.scopes import ADMIN, resource_fields, scope_of
@@ -10,6 +11,8 @@ from saxgw.rpc.call import is_loopback
 from saxgw.rpc.status import Code, RpcError, error_info
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from google.protobuf.descriptor import MethodDescriptor
 
     from saxgw.rpc.call import Call
@@ -26,9 +29,9 @@ def require_scope(method: MethodDescriptor) -> Scope:
     Raises TypeError for a method that says no scope.
     """
     scope = scope_of(method)
-    allowed = _Allowed()
+    allowed = nullcontext()
 
-    def enter(call: Call) -> _Allowed:
+    def enter(call: Call) -> AbstractContextManager[None]:
         if call.identity is None or scope not in call.identity.scopes:
             raise _denied("SCOPE_MISSING", f'{_name(call)} may not do this: {method.name} needs the scope "{scope}"')
         return allowed
@@ -44,9 +47,9 @@ def admin_from_this_machine(method: MethodDescriptor) -> Scope | None:
     """
     if scope_of(method) != ADMIN:
         return None
-    allowed = _Allowed()
+    allowed = nullcontext()
 
-    def enter(call: Call) -> _Allowed:
+    def enter(call: Call) -> AbstractContextManager[None]:
         if not is_loopback(call.peer) or any(map(_FORWARDED.fullmatch, call.headers)):
             raise _denied(
                 "ANONYMOUS_ADMIN",
@@ -56,14 +59,6 @@ def admin_from_this_machine(method: MethodDescriptor) -> Scope | None:
         return allowed
 
     return enter
-
-
-class _Allowed:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def require_model(method: MethodDescriptor) -> Check | None:

@@ -15,12 +15,15 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2
 
 from saxgw.doors.grpc_requests import in_time
-from saxgw.rpc.health import Condition, Health, Readiness, TooManySubjects
+from saxgw.rpc.condition import Condition, Readiness
+from saxgw.rpc.health import Health, TooManySubjects
 from saxgw.rpc.status import Code, RpcError, retry_info
+from saxgw.transcoding import InvalidInput, Violation
+from saxgw.transcoding.errors import listed, shorten
 from saxgw.transcoding.url import parse_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 
     import grpc
 
@@ -31,6 +34,9 @@ LIVE_PATH: Final = "/livez"
 READY_PATH: Final = "/readyz"
 
 HEALTH_PATH: Final = "/healthz"
+
+_PARAMETERS: Final[Mapping[str, Sequence[str]]] = {LIVE_PATH: (), READY_PATH: ("model",), HEALTH_PATH: ("model",)}
+"""The paths, and the query parameters of each."""
 
 _RETRY_S: Final = 1.0
 
@@ -44,25 +50,33 @@ _HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-stor
 
 
 class HealthPages:
-    """Answers probes over HTTP: 200, or an error that says what is wrong."""
+    """Answers probes over HTTP: 200, or an error that says what is wrong.
 
-    def __init__(self, health: Health) -> None:
+    Args:
+        health: What they are told.
+        ignore_unknown: Pass over unknown query parameters instead of refusing them.
+    """
+
+    def __init__(self, health: Health, *, ignore_unknown: bool = False) -> None:
         self._health = health
+        self._ignore_unknown = ignore_unknown
 
     def __contains__(self, path: object) -> bool:
-        return path in (LIVE_PATH, READY_PATH, HEALTH_PATH)
+        return path in _PARAMETERS
 
     async def respond(self, request: web.BaseRequest, path: str, query: str) -> web.Response:  # noqa: ARG002 - as all pages
         """The answer to GET or HEAD.
 
-        Raises InvalidInput for a malformed query, and RpcError: UNAVAILABLE if it is not ready, NOT_FOUND if there is
-        no such model, RESOURCE_EXHAUSTED if too many models are being asked about.
+        Raises InvalidInput for a malformed query or an unknown parameter, and RpcError: UNAVAILABLE if it is not ready,
+        NOT_FOUND if there is no such model, RESOURCE_EXHAUSTED if too many models are being asked about.
         """
+        given = dict(parse_query(query))
+        if not self._ignore_unknown:
+            _check_known(path, given)
         if path == LIVE_PATH:
             return _answer("live")
-        model = dict(parse_query(query)).get("model", "")
         try:
-            condition = await self._health.condition(model)
+            condition = await self._health.condition(given.get("model", ""))
         except TooManySubjects as error:
             raise _exhausted(error) from None
         if condition.readiness is Readiness.READY:
@@ -110,6 +124,14 @@ class HealthService:
 
 def _response(condition: Condition) -> health_pb2.HealthCheckResponse:
     return health_pb2.HealthCheckResponse(status=_STATUSES[condition.readiness])
+
+
+def _check_known(path: str, given: Iterable[str]) -> None:
+    known = _PARAMETERS[path]
+    for name in given:
+        if name not in known:
+            takes = listed(known) or "none"
+            raise InvalidInput(Violation(shorten(name) or '""', f"unknown query parameter; {path} takes {takes}"))
 
 
 def _answer(status: str) -> web.Response:

@@ -1,29 +1,25 @@
 """Whether what is served is ready: one state, looked at now and then, for all who ask and however they ask.
 
-What is asked about is a *subject*, named as grpc.health.v1 names services: the empty name is the server itself. Each
-subject that somebody asks about is looked at again every few seconds, as long as somebody does, so that probes cost
-what lies behind the gateway next to nothing, and all of them are told the same.
+Each subject that somebody asks about (saxgw/rpc/condition.py) is looked at again every few seconds, as long as somebody
+does, so that probes cost what lies behind the gateway next to nothing, and all of them are told the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Self
+
+from saxgw.rpc.condition import Condition, Look, Readiness, Subject, always_ready
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from types import TracebackType
 
     from google.protobuf.descriptor import MethodDescriptor
 
     from saxgw.rpc.call import Call
     from saxgw.rpc.endpoint import Interceptor, Scope
-
-_log = logging.getLogger("saxgw.health")
 
 INTERVAL_S: Final = 5.0
 """How long after a look at a subject comes the next."""
@@ -40,69 +36,11 @@ _MAX_WATCHES: Final = 10_000
 _FORGET_S: Final = 60.0
 """After how long without anybody asking a subject is no longer looked at."""
 
-
-class Readiness(Enum):
-    """What a subject may be."""
-
-    READY = "ready"
-    NOT_READY = "not ready"
-    UNKNOWN = "unknown"
-    """There is nothing of that name."""
-
-
-class Condition(NamedTuple):
-    """How a subject is."""
-
-    readiness: Readiness
-    reason: str = ""
-    """Why it is not ready, for people."""
-
-
-READY: Final = Condition(Readiness.READY)
-
 LEAVING: Final = Condition(Readiness.NOT_READY, "the gateway is shutting down")
-
-Look: TypeAlias = Callable[[str], Awaitable[Condition]]
-"""Finds out how a subject is; may take long and may be cancelled."""
 
 
 class TooManySubjects(Exception):
     """So many subjects are being watched that no other can be, or so often."""
-
-
-async def always_ready(subject: str) -> Condition:
-    """The look of a server with nothing behind it: it is ready, and nothing else is known."""
-    return Condition(Readiness.UNKNOWN, f'there is nothing called "{subject}"') if subject else READY
-
-
-@dataclass(eq=False)
-class _Subject:
-    name: str
-    asked_at: float = 0.0
-    condition: Condition | None = None
-    answered: bool = False
-    watchers: int = 0
-    looking: asyncio.Future[None] | None = None
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody waits to be told of it."""
-        return not self.watchers and self.looking is None
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether there is nothing of that name, however many wait for it."""
-        return self.looking is None and self.condition is not None and self.condition.readiness is Readiness.UNKNOWN
-
-    def set(self, condition: Condition) -> None:
-        if self.condition != condition:
-            self.condition = condition
-            self.tell()
-
-    def tell(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
 
 
 class Health:
@@ -130,10 +68,9 @@ class Health:
         self._canonical = canonical
         self._interval_s = interval_s
         self._timeout_s = timeout_s
-        self._subjects = {"": _Subject("")}
+        self._subjects = {"": Subject("", look, timeout_s)}
         self._watches = 0
         self._leaving = False
-        self._looker: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._looker = asyncio.create_task(self._look_again())
@@ -142,10 +79,9 @@ class Health:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [task for task in (self._looker, *(s.looking for s in self._subjects.values())) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._looker.cancel()
+        await asyncio.wait([self._looker])
+        await asyncio.gather(*(subject.stop() for subject in self._subjects.values()))
 
     def leave(self) -> None:
         """Makes everything not ready, for good: callers shall go elsewhere."""
@@ -159,7 +95,7 @@ class Health:
         A look that fails after that does not make the subject not ready: model servers go on without their admin.
         """
         if (subject := self._subjects.get(self._canonical(name))) is not None:
-            subject.answered = True
+            subject.answered()
 
     async def condition(self, name: str = "") -> Condition:
         """How a subject was when it was last looked at; the first to ask about one waits for the look.
@@ -168,10 +104,7 @@ class Health:
         """
         if self._leaving:
             return LEAVING
-        subject = self._subject(name)
-        subject.asked_at = time.monotonic()
-        while (condition := subject.condition) is None:  # again, if it was forgotten just after it had been looked at
-            await self._look_at(subject)
+        condition = await self._subject(name).condition()
         return LEAVING if self._leaving else condition  # looking may have taken until after leave()
 
     async def watch(self, name: str = "") -> AsyncGenerator[Condition]:
@@ -199,12 +132,12 @@ class Health:
             subject.watchers -= 1
             self._watches -= 1
 
-    def _subject(self, name: str) -> _Subject:
+    def _subject(self, name: str) -> Subject:
         name = "" if name in self._aliases else self._canonical(name)
         if (subject := self._subjects.get(name)) is None:
             if len(self._subjects) >= _MAX_SUBJECTS:
                 self._forget_oldest()
-            subject = self._subjects[name] = _Subject(name)
+            subject = self._subjects[name] = Subject(name, self._look, self._timeout_s)
         return subject
 
     def _forget_oldest(self) -> None:
@@ -227,34 +160,12 @@ class Health:
             for subject in list(self._subjects.values()):
                 if subject.is_idle and subject.asked_at < long_ago:
                     self._forget(subject)
-            await asyncio.gather(*(self._look_at(each) for each in self._subjects.values() if each.condition))
+            await asyncio.gather(*(each.look_again() for each in self._subjects.values() if each.was_looked_at))
 
-    def _forget(self, subject: _Subject) -> None:
-        subject.condition = None
+    def _forget(self, subject: Subject) -> None:
+        subject.forget()
         if subject.name:
             del self._subjects[subject.name]
-
-    async def _look_at(self, subject: _Subject) -> None:
-        """Looks, once for all who want to know at the same time; who leaves meanwhile does not end it."""
-        if subject.looking is None:
-            subject.looking = asyncio.ensure_future(self._find_out(subject))
-        await asyncio.shield(subject.looking)
-
-    async def _find_out(self, subject: _Subject) -> None:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                condition = await self._look(subject.name)
-        except TimeoutError:
-            condition = Condition(Readiness.NOT_READY, f"no answer within {self._timeout_s:g} s")
-        except Exception:  # noqa: BLE001 - whatever it is, probes are answered, and the next look comes
-            _log.exception("looking whether %r is ready failed", subject.name)
-            condition = Condition(Readiness.NOT_READY, "the gateway failed unexpectedly; its log tells more")
-        finally:
-            subject.looking = None
-        if condition.readiness is Readiness.NOT_READY and subject.answered:
-            condition = READY
-        subject.answered = False
-        subject.set(condition)
 
 
 def note_answers(health: Health, methods: Iterable[str], subject_of: Callable[[Call], str]) -> Interceptor:

@@ -35,6 +35,15 @@ _NEVER_RAN: Final = "No admin server has been started for this Sax cell."
 _HTTP_STATUS: Final = re.compile(r"status code: (\d{3})")
 """How obstore tells, in words only, why a bucket was not listed."""
 
+_QUOTED_URL: Final = re.compile(r'[\s:"]*[a-z0-9+.-]+://.*', re.IGNORECASE | re.DOTALL)
+"""How it says, last of all, which URL it cannot open."""
+
+_USER: Final = re.compile(r"(?<=://).*@", re.DOTALL)
+"""The user and password of a URL. A password that should have been escaped may have any character in it."""
+
+_QUERY: Final = re.compile(r"([?#]).*", re.DOTALL)
+"""The query of a URL, where signatures are, and what follows it."""
+
 _REQUEST_TIMEOUT: Final = timedelta(seconds=3)
 """Time limit of one request to a bucket, whose files are a few bytes."""
 
@@ -160,6 +169,11 @@ def _never_ran(cell: str) -> AdminUnavailable:
     return AdminUnavailable(f"no admin has ever run for {cell}; start its admin server")
 
 
+def without_secrets(url: str) -> str:
+    """SAX_ROOT as it is shown to people: a URL has `…` in place of its user and password, and of its query."""
+    return _QUERY.sub(r"\1…", _USER.sub("…@", url)) if "://" in url else url
+
+
 def _open(url: str) -> Files:
     if not url.strip() or "\0" in url:
         reason = "has a zero byte in it" if url.strip() else "is empty"
@@ -218,10 +232,10 @@ class _Bucket:
                 retry_config={"max_retries": 2, "retry_timeout": _RETRY_TIMEOUT},
             )
         except (exceptions.BaseError, ValueError) as error:
-            reason = str(error).partition("\n")[0].rpartition(" error: ")[2]
+            reason = _QUOTED_URL.sub("", str(error).partition("\n")[0].rpartition(" error: ")[2])
             raise InvalidName(
-                f'"{url}" cannot be SAX_ROOT ({reason}); write a path, or a URL such as gs://bucket/path'
-            ) from error
+                f'"{without_secrets(url)}" cannot be SAX_ROOT ({reason}); write a path, or a URL such as gs://bucket/path'
+            ) from None  # it has all of the URL in it
 
     def read(self, name: str) -> bytes:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from saxgw.rpc.health import READY, Condition, Look, Readiness
+from saxgw.rpc.condition import READY, Condition, Look, Readiness
 from saxgw.sax import SaxError, errors
 from saxgw.service.status import status_of
 

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from saxgw.rpc.status import Code
+from saxgw.telemetry.shared_metrics import FILES_VARIABLE
 
 if TYPE_CHECKING:
     import grpc
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 # When each series began; nothing uses it, and with workers the library does not tell it anyway.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has types for most
-
-FILES_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable that names the folder by which workers share their numbers."""
 
 _DURATIONS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 

@@ -21,7 +21,7 @@ from saxgw.access.keys import ApiKey, InvalidKey, KeyRing, digest, read_keys
 from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
 from saxgw.watched import InvalidFile
-from tests.callers import Caller, CallError
+from tests.callers import code_of
 from tests.conftest import connected, settings
 from tests.devcell.harness import until
 from tests.process import run, running
@@ -241,15 +241,6 @@ async def accepted(gateway: Gateway, secret: str) -> None:
     async with connected(gateway, "documented routes", secret) as call, asyncio.timeout(60):
         while await code_of(call) != "OK":
             pass
-
-
-async def code_of(call: Caller) -> str:
-    """What becomes of a call for which the scope `read` will do."""
-    try:
-        await call("ListCells", {})
-    except CallError as error:
-        return error.code
-    return "OK"
 
 
 @pytest.mark.parametrize("door", ["grpc", "documented routes"])

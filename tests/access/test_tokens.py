@@ -32,7 +32,7 @@ from saxgw.rpc.identity import ALL_MODELS, Identity
 from saxgw.rpc.status import Code, RpcError
 from saxgw.watched import InvalidFile
 from tests.access.issuer import AUDIENCE, ISSUER, Issuer
-from tests.callers import Caller, CallError
+from tests.callers import code_of
 from tests.conftest import connected, settings
 
 EXPECTED = Expected(ISSUER, AUDIENCE, 30)
@@ -253,14 +253,6 @@ async def test_issuer_that_is_not_believed(caplog: pytest.LogCaptureFixture) -> 
             await identify(Tokens(keys, EXPECTED, keys.ask), issuer.token())
         assert served.asked == 0
     assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
-
-
-async def code_of(call: Caller) -> str:
-    try:
-        await call("ListCells", {})
-    except CallError as error:
-        return error.code
-    return "OK"
 
 
 async def test_rotation_under_load(cell: DevCell, tmp_path: Path) -> None:

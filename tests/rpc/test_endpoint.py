@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -112,6 +114,110 @@ async def test_interceptors_are_folded_outermost_first() -> None:
 
     await run(generate(named("outer"), lambda _: None, named("inner")))
     assert seen == ["outer Generate", "inner Generate", "inner left", "outer left"]
+
+
+class Playing:
+    """A scope that plays a part, and notes what happens to it under its name."""
+
+    PARTS = ("plain", "refuses", "waits", "fails waiting", "fails on leaving", "replaces", "suppresses")
+
+    def __init__(self, name: str, part: str, seen: list[str]) -> None:
+        self.name = name
+        self.part = part
+        self.seen = seen
+
+    def __enter__(self) -> Awaitable[None] | None:
+        self.seen.append(f"{self.name} entered")
+        if self.part == "refuses":
+            raise LookupError(f"{self.name} refused")
+        return self.wait() if self.part in ("waits", "fails waiting") else None
+
+    async def wait(self) -> None:
+        await asyncio.sleep(0)
+        self.seen.append(f"{self.name} waited")
+        if self.part == "fails waiting":
+            raise LookupError(f"{self.name} waited in vain")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        assert (kind, trace) == ((None, None) if error is None else (type(error), error.__traceback__))
+        self.seen.append(f"{self.name} left, {error!r}")
+        if self.part == "fails on leaving":
+            raise LookupError(f"{self.name} failed")
+        if self.part == "replaces" and error is not None:
+            raise LookupError(f"{self.name} replaced") from error
+        return self.part == "suppresses"
+
+
+def around(scope: Playing) -> Any:
+    """The interceptor that puts a scope around every call."""
+    return lambda _: lambda _: scope
+
+
+async def nested(scopes: Sequence[Playing], handler: Callable[[], Awaitable[Any]]) -> Any:
+    """What a handler does within scopes that are `with` statements within each other."""
+    if not scopes:
+        return await handler()
+    with scopes[0] as pending:
+        if pending is not None:
+            await pending
+        return await nested(scopes[1:], handler)
+
+
+async def outcome(answering: Awaitable[Any]) -> Any:
+    """What comes of it: the answer, or the exception with all that it came from."""
+
+    def told(error: BaseException | None) -> Any:
+        if error is None:
+            return None
+        return repr(error), error.__suppress_context__, told(error.__cause__), told(error.__context__)
+
+    try:
+        return await answering
+    except BaseException as error:  # noqa: BLE001 - cancellation as well
+        return told(error)
+
+
+@pytest.mark.parametrize("failure", [None, KeyError("handler"), asyncio.CancelledError("caller left")], ids=repr)
+async def test_scopes_are_with_statements(failure: BaseException | None) -> None:
+    """Whatever scopes and handler do, it ends as `with` statements do: order, answer, exception, causes, contexts."""
+
+    async def answer(*_: Any) -> Any:
+        if failure is not None:
+            raise type(failure)(*failure.args)  # a new one each time, since it keeps its context
+        return "the answer"
+
+    for parts in itertools.product(Playing.PARTS, repeat=3):
+        seen: list[str] = []
+        within = [Playing(f"scope {number}", part, seen) for number, part in enumerate(parts)]
+        expected = await outcome(nested(within, answer)), seen.copy()
+        seen.clear()
+        got = await outcome(run(generate(*map(around, within), handler=answer))), seen
+        assert (parts, got) == (parts, expected)
+
+
+async def test_cancelled_while_a_scope_waits() -> None:
+    """Cancelling a call that a scope holds up cancels what is awaited, and leaves that scope and those around it."""
+    seen: list[str] = []
+    held = asyncio.Event()
+
+    class Holding(Playing):
+        async def wait(self) -> None:
+            held.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                seen.append("holds no longer")
+
+    scopes = Playing("outer", "plain", seen), Holding("holding", "waits", seen), Playing("inner", "plain", seen)
+    task = asyncio.ensure_future(run(generate(*map(around, scopes))))
+    await held.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    left = [f"{name} left, CancelledError()" for name in ("holding", "outer")]
+    assert seen == ["outer entered", "holding entered", "holds no longer", *left]
 
 
 async def test_request_is_read_within_scopes_and_looked_at_last() -> None:

@@ -95,6 +95,17 @@ def test_roots_that_it_does_not_take(root: str) -> None:
 
 
 @pytest.mark.usefixtures("google")
+def test_refused_roots_keep_their_secrets() -> None:
+    """No message shows the user, password and query of a URL."""
+    with pytest.raises(InvalidName, match='not "s3://…@bucket/dir"'):
+        official.connect("s3://user:hunter2@bucket/dir")
+    official.connect("gs://bucket/dir?sig=hunter2")
+    with pytest.raises(InvalidName) as raised:
+        official.connect("gs://user:hunter2@bucket/dir")
+    assert '"gs://bucket/dir?…"; start another process for "gs://…@bucket/dir"' in str(raised.value)
+
+
+@pytest.mark.usefixtures("google")
 async def test_its_messages_and_ours_do_not_meet(cell: ScriptedCell) -> None:
     """Both are called sax.Model and so on; ours are in a pool of their own."""
     async with official_client(cell.root) as sax:

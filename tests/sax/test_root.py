@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
@@ -293,8 +294,8 @@ def test_roots_that_say_nothing_are_refused_at_once(root: str, reason: str) -> N
 @pytest.mark.parametrize(
     ("root", "reason"),
     [
-        ("ftp://host/x", 'Unable to recognise URL "ftp://host/x"'),
-        ("gs://", 'Unable to recognise URL "gs://"'),
+        ("ftp://host/x", "Unable to recognise URL"),
+        ("gs://", "Unable to recognise URL"),
         ("gs://a bucket/path", "invalid domain character"),
         ("az://container/path", "Account must be specified"),
     ],
@@ -305,6 +306,29 @@ def test_impossible_roots_are_refused_at_once(root: str, reason: str) -> None:
     assert str(raised.value) == (
         f'"{root}" cannot be SAX_ROOT ({reason}); write a path, or a URL such as gs://bucket/path'
     )
+
+
+@pytest.mark.parametrize(
+    ("root", "shown", "reason"),
+    [
+        ("ftp://user:hunter2@host/x", "ftp://…@host/x", "Unable to recognise URL"),
+        ("ftp://hunter2@host", "ftp://…@host", "Unable to recognise URL"),
+        ("ftp://user:hunter2@and?hunter2/@host/x", "ftp://…@host/x", "Unable to recognise URL"),
+        ("ftp://host/x?sig=hunter2#hunter2", "ftp://host/x?…", "Unable to recognise URL"),
+        ("ftp://host/x#hunter2", "ftp://host/x#…", "Unable to recognise URL"),
+        ("az://user:hunter2@box/x?sig=hunter2", "az://…@box/x?…", "URL did not match any known pattern for scheme"),
+        ("https://user:hunter2@host:99999/x", "https://…@host:99999/x", "invalid port number"),
+        ("s3://[user:hunter2@/x?sig=hunter2", "s3://…@/x?…", "empty host"),
+    ],
+)
+def test_impossible_roots_keep_their_secrets(root: str, shown: str, reason: str) -> None:
+    """Neither what is said of a URL nor a traceback has its user, password and query."""
+    with pytest.raises(InvalidName) as raised:
+        connect(root)
+    assert str(raised.value) == (
+        f'"{shown}" cannot be SAX_ROOT ({reason}); write a path, or a URL such as gs://bucket/path'
+    )
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize("root", ["s3://bucket/path", "gs://bucket", "relative/path", "/absolute/path"])

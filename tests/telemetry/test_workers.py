@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
-from saxgw.telemetry.metrics import FILES_VARIABLE
+from saxgw.telemetry.shared_metrics import FILES_VARIABLE
 from tests.conftest import definition
 from tests.docs import shell
 from tests.process import Running, running

@@ -19,12 +19,12 @@ import click
 from saxgw.cli.standard_streams import say
 from saxgw.cli.workers.ports import held
 from saxgw.cli.workers.process import WorkerProcess
-from saxgw.cli.workers.shared_metrics import shared_metrics
 from saxgw.settings import flag
+from saxgw.telemetry.shared_metrics import shared_metrics
 
 if TYPE_CHECKING:
-    from saxgw.cli.workers.shared_metrics import SharedMetrics
     from saxgw.settings import Settings
+    from saxgw.telemetry.shared_metrics import SharedMetrics
 
 _PORTS: Final = {"http_port": "host", "grpc_port": "host", "admin_port": "admin_host"}
 """Settings that are ports, and those that say where."""

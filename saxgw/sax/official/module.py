@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from saxgw.sax.errors import InvalidName
+from saxgw.sax.root import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,13 +71,14 @@ def load(root: str) -> SaxModule:
         InvalidName: it was imported for another root, or takes no root of this kind.
     """
     if "://" in root and not root.startswith("gs://"):
-        raise InvalidName(f'the official client takes a folder or gs://bucket/path, not "{root}"')
+        raise InvalidName(f'the official client takes a folder or gs://bucket/path, not "{without_secrets(root)}"')
     reasons = []
     for name in _NAMES:
         if name in sys.modules and os.environ.get(_VARIABLE) != root:
+            kept, other = (without_secrets(each) for each in (os.environ.get(_VARIABLE, ""), root))
             raise InvalidName(
-                f'the official client keeps one SAX_ROOT for the whole process, "{os.environ.get(_VARIABLE, "")}"; '
-                f'start another process for "{root}"'
+                f'the official client keeps one SAX_ROOT for the whole process, "{kept}"; '
+                f'start another process for "{other}"'
             )
         before = os.environ.get(_VARIABLE)
         os.environ[_VARIABLE] = root

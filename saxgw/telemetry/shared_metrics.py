@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""As prometheus_client has it. Workers inherit it, and saxgw/telemetry finds it there."""
+FILES_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable that names the folder; prometheus_client's. Workers inherit it."""
 
 
 class SharedMetrics:
@@ -44,8 +44,8 @@ def shared_metrics() -> Iterator[SharedMetrics]:
             "set TMPDIR to a folder that can be written to, or do without --admin-port"
         ) from error
     with temporary as folder:
-        os.environ[_VARIABLE] = folder
+        os.environ[FILES_VARIABLE] = folder
         try:
             yield SharedMetrics(Path(folder))
         finally:
-            del os.environ[_VARIABLE]
+            del os.environ[FILES_VARIABLE]
