@@ -65,6 +65,7 @@ bench: $(READY)  ## Measure what calls, streams, JSON and a gateway beside an ap
 	$(BIN)/python -m bench.overload
 	$(BIN)/python -m bench.recovery
 	$(BIN)/python -m bench.sidecar
+	$(BIN)/python -m bench.held_bytes
 	$(BIN)/python -m bench.chain
 	$(BIN)/python -m bench.workers
 

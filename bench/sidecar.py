@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 
     from saxgw.devcell import ExtraInput
 
-_MODEL: Final = "/sax/test/held"
-_PATH: Final = "bench.Held"
+MODEL: Final = "/sax/test/held"
+"""To be published with PATH."""
+
+PATH: Final = "bench.Held"
+"""The model path of Held."""
+
 _CALLS: Final = 1000
 _QUERY: Final = "Q: Who is Harry Potter's mom? A: "
 _SETTLE_S: Final = 1.0
@@ -53,7 +57,7 @@ class _Settings(Settings):
     BATCH_SIZE: int = 10 * _CALLS
 
 
-class _Held(LanguageModel):
+class Held(LanguageModel):
     """Never answers, and counts how many calls it has."""
 
     settings_class = _Settings
@@ -61,7 +65,7 @@ class _Held(LanguageModel):
     news = News()
 
     @classmethod
-    def load(cls, checkpoint: str, settings: Settings) -> _Held:  # noqa: ARG003 - as its base has it
+    def load(cls, checkpoint: str, settings: Settings) -> Held:  # noqa: ARG003 - as its base has it
         return cls()
 
     @property
@@ -92,7 +96,9 @@ class _Held(LanguageModel):
 
 
 @dataclass(frozen=True)
-class _Gateway:
+class Gateway:
+    """One that is running, in a process of its own."""
+
     http_address: str
     grpc_address: str
     pid: int
@@ -106,12 +112,14 @@ class _Gateway:
 
 
 @asynccontextmanager
-async def _gateway(sax_root: str) -> AsyncIterator[_Gateway]:
+async def running_gateway(sax_root: str, *options: str) -> AsyncIterator[Gateway]:
+    """Starts a gateway, with these flags besides, and ends it in the end."""
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "saxgw", "serve", f"--sax-root={sax_root}", "--http-port=0", "--grpc-port=0", "--log-level=error"),
         f"--min-in-flight={_CALLS}",  # what it sends on costs more than what waits in its line
+        *options,
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None  # noqa: S101 - for the type checker
@@ -121,28 +129,28 @@ async def _gateway(sax_root: str) -> AsyncIterator[_Gateway]:
         found = re.search(r"http://(\S+) and grpc ([^\s,]+)", line)
         if found is None:
             raise RuntimeError(f"the gateway did not start; it said: {line}")
-        yield _Gateway(found[1], found[2], process.pid, ready_s)
+        yield Gateway(found[1], found[2], process.pid, ready_s)
     finally:
         process.kill()
         await process.wait()
 
 
 @asynccontextmanager
-async def _by_http(gateway: _Gateway) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+async def _by_http(gateway: Gateway) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     async with aiohttp.ClientSession(
         f"http://{gateway.http_address}", connector=aiohttp.TCPConnector(limit=0)
     ) as session:
-        yield lambda: session.post("/generate", json={"model": _MODEL, "query": _QUERY})
+        yield lambda: session.post("/generate", json={"model": MODEL, "query": _QUERY})
 
 
 @asynccontextmanager
-async def _by_grpc(gateway: _Gateway) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+async def _by_grpc(gateway: Gateway) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     async with grpc.aio.insecure_channel(gateway.grpc_address) as channel:
         sax = sax_service_pb2_grpc.SaxServiceStub(channel)
-        yield lambda: sax.Generate(sax_service_pb2.GenerateRequest(model=_MODEL, query=_QUERY))
+        yield lambda: sax.Generate(sax_service_pb2.GenerateRequest(model=MODEL, query=_QUERY))
 
 
-_DOORS: Final[Mapping[str, Callable[[_Gateway], AbstractAsyncContextManager[Callable[[], Awaitable[object]]]]]] = {
+_DOORS: Final[Mapping[str, Callable[[Gateway], AbstractAsyncContextManager[Callable[[], Awaitable[object]]]]]] = {
     "HTTP": _by_http,
     "gRPC": _by_grpc,
 }
@@ -153,22 +161,22 @@ async def _call(generate: Callable[[], Awaitable[object]]) -> None:
     raise RuntimeError("a generate was answered that should have been held")
 
 
-async def _holding(gateway: _Gateway, door: str) -> float:
+async def _holding(gateway: Gateway, door: str) -> float:
     """MiB with all calls held that come through one door, each over HTTP with a connection of its own."""
     async with _DOORS[door](gateway) as generate, asyncio.TaskGroup() as group:
         calls = [group.create_task(_call(generate)) for _ in range(_CALLS)]
-        await _Held.until(_CALLS)
+        await Held.until(_CALLS)
         await asyncio.sleep(_SETTLE_S)
         resident = gateway.resident_mib
         for call in calls:
             call.cancel()
-    await _Held.until(0)
+    await Held.until(0)
     return resident
 
 
 async def _at_rest(sax_root: str) -> tuple[float, float]:
     """Seconds to ready, and MiB then."""
-    async with _gateway(sax_root) as gateway:
+    async with running_gateway(sax_root) as gateway:
         await asyncio.sleep(_SETTLE_S)
         return gateway.ready_s, gateway.resident_mib
 
@@ -185,16 +193,16 @@ def _image_mb(name: str) -> float | None:
 
 
 async def _main(rounds: int, image: str) -> None:
-    async with DevCell(model_servers=1, models={_PATH: _Held}) as cell:
+    async with DevCell(model_servers=1, models={PATH: Held}) as cell:
         async with connect(cell.root) as sax:
-            await sax.publish(_MODEL, _PATH, "None", 1)
-            await sax.wait_for_ready(_MODEL)
+            await sax.publish(MODEL, PATH, "None", 1)
+            await sax.wait_for_ready(MODEL)
         starts = [await _at_rest(cell.root) for _ in range(rounds + 1)][1:]
         held: dict[str, Sequence[float]] = {}
         for door in _DOORS:
             values = []
             for _ in range(rounds):
-                async with _gateway(cell.root) as gateway:
+                async with running_gateway(cell.root) as gateway:
                     values.append(await _holding(gateway, door))
             held[door] = values
     click.echo(row("what", "median (lowest to highest)", "aim", ""))

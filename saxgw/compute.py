@@ -59,7 +59,15 @@ class Compute:
         """Returns what `call` returns in a thread. Cancelling this does not interrupt a call that runs already."""
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[None] = loop.create_future()
-        future = self._pool.submit(call)
+        # The pool keeps what was cancelled in its line until its turn comes; what it was about is not to wait there.
+        calls = [call]
+
+        def make() -> Result:
+            return calls.pop()()
+
+        future = self._pool.submit(make)
+        future.add_done_callback(lambda _: calls.clear())
+        del call
         _frequent_switches.begin()
         self._unfinished.add(finished)
         finished.add_done_callback(self._unfinished.discard)

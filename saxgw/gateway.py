@@ -24,6 +24,7 @@ from saxgw.doors.tls import Tls
 from saxgw.rpc.endpoint import make_endpoints
 from saxgw.rpc.expiry import Timeouts, enforce_deadline
 from saxgw.rpc.health import Health, note_answers
+from saxgw.rpc.held import HeldBytes
 from saxgw.rpc.interceptors import (
     limit_concurrency,
     report_unexpected,
@@ -78,10 +79,13 @@ def endpoints(  # noqa: PLR0913 - one for each part of the gateway that calls co
     admin = Timeouts(settings.admin_timeout + _GRACE_S, settings.max_timeout)
     long = Timeouts(settings.generate_timeout, settings.max_timeout)
     timeouts = {method.name: long if method.name in _LONG_METHODS else admin for method in SERVICE.methods}
+    metrics = None if telemetry is None else telemetry.metrics
+    held = HeldBytes(settings.max_held_request_bytes, None if metrics is None else metrics.held.set)
     return make_endpoints(
         SERVICE,
         SaxService(client),
         [
+            held.intercept,
             *([] if telemetry is None else telemetry.interceptors),
             report_unexpected,
             (Running() if running is None else running).intercept,

@@ -145,6 +145,13 @@ class Settings:
         4 * 2**20, "Largest request on either door. Google's model servers take no more than 4 MiB.", low=1
     )
 
+    max_held_request_bytes: int = _setting(
+        64 * 2**20,
+        "How many bytes of requests are held at a time, of all calls of both doors together; what comes beyond is "
+        "refused as RESOURCE_EXHAUSTED.",
+        low=1,
+    )
+
     max_header_bytes: int = _setting(
         16 * 2**10, "Longest HTTP request line or header, and most metadata of a gRPC call.", low=1024
     )
@@ -273,11 +280,7 @@ class Settings:
         for name in ("host", "admin_host"):
             if getattr(self, name) == "":
                 raise InvalidSetting(f"{flag(name)} is empty; name an address to listen on, such as 127.0.0.1")
-        if self.max_in_flight < self.min_in_flight:
-            raise InvalidSetting(
-                f"{flag('max_in_flight')} must be at least {flag('min_in_flight')}, which is {self.min_in_flight}, "
-                f"got {self.max_in_flight}"
-            )
+        self._check_limits()
         self._check_tokens()
         self._check_doors()
         for name, choices in (("log_level", LOG_LEVELS), ("log_format", LOG_FORMATS), ("sax_client", SAX_CLIENTS)):
@@ -301,6 +304,14 @@ class Settings:
             else "generate, and whoever is on this machine publish and unpublish"
         )
         return f"nobody is asked who they are: whoever reaches {self.host} may {admin}; see --api-keys and --jwt-jwks"
+
+    def _check_limits(self) -> None:
+        for name, least in (("max_in_flight", "min_in_flight"), ("max_held_request_bytes", "max_request_bytes")):
+            if getattr(self, name) < getattr(self, least):
+                raise InvalidSetting(
+                    f"{flag(name)} must be at least {flag(least)}, which is {getattr(self, least)}, "
+                    f"got {getattr(self, name)}"
+                )
 
     def _check_tokens(self) -> None:
         if self.jwt_jwks:

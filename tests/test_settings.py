@@ -16,6 +16,11 @@ from saxgw.settings import InvalidSetting, Settings, environment_variable, flag
     [
         ({"http_port": 65536}, "--http-port must be between 0 and 65535, got 65536"),
         ({"max_calls": 0}, "--max-calls must be at least 1, got 0"),
+        ({"max_in_flight": 2, "min_in_flight": 3}, "--max-in-flight must be at least --min-in-flight, which is 3"),
+        (
+            {"max_request_bytes": 2**30, "max_held_request_bytes": 2**20},
+            "--max-held-request-bytes must be at least --max-request-bytes, which is 1073741824, got 1048576",
+        ),
         ({"replica_wait": -0.5}, "--replica-wait must be at least 0, got -0.5"),
         ({"generate_timeout": float("inf")}, "--generate-timeout must be at least 0.001, got inf"),
         ({"sax_root": ""}, "--sax-root is empty"),

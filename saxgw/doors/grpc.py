@@ -204,7 +204,7 @@ class GrpcDoor:
                 data = await read(context, self._body_timeout_s)
                 if data is None:
                     raise invalid_argument([("", "the request is missing")])
-                call.request_bytes = len(data)
+                call.take(len(data))
                 return parsed(request_class, data)
 
             timeout_s = context.time_remaining()
@@ -226,14 +226,15 @@ class GrpcDoor:
                     if streams:
                         return await handler(call, receive, context.write)
                     return await handler(call, receive)
+                except RpcError as error:
+                    status = error.to_proto()
                 finally:
                     if not self._go_on.is_set():
                         await self._go_on.wait()
-            except RpcError as error:
-                status = error.to_proto()
+                # Here and not above: as long as there is the error, its traceback holds the request.
                 await context.abort(
-                    STATUS_CODES[error.code],
-                    error.message,
+                    STATUS_CODES[status.code],
+                    status.message,
                     (*trailer, (_DETAILS_KEY, status.SerializeToString())) if status.details else trailer,
                 )
             finally:

@@ -180,8 +180,7 @@ class HttpDoor(HttpServer):
         request[IS_CALL] = True
 
         async def receive() -> Message:
-            body = await self._body(request)
-            call.request_bytes = len(body)
+            body = await self._body(request, call)
             try:
                 message = await self._decode(match, body, request.headers.get("Content-Type", ""))
             except InvalidInput as error:
@@ -234,24 +233,34 @@ class HttpDoor(HttpServer):
         for name, value in self._browsers.headers(request, response.headers.get("Allow")).items():
             response.headers.add(name, value)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def _body(self, request: web.BaseRequest, call: Call) -> bytes:
         if not request.body_exists:
             return b""
-        if (request.content_length or 0) > self.limits.max_body_bytes:
+        announced = request.content_length or 0
+        if announced > self.limits.max_body_bytes:
             raise self._too_large()
+        call.expect(announced)
         if "Expect" in request.headers:
             await self.send_continue(request)
         try:
             if request.content.is_eof():  # all of it is here, as with small bodies it nearly always is
-                return await request.read()
+                return await self._read(request, call)
             async with asyncio.timeout(self.limits.body_timeout_s):
-                return await request.read()
+                return await self._read(request, call)
         except TimeoutError:
             raise RpcError(Code.DEADLINE_EXCEEDED, "the request's body did not arrive in time") from None
-        except web.HTTPRequestEntityTooLarge:
-            raise self._too_large() from None
         except web.RequestPayloadError:
             raise invalid_argument([("", "the body does not have the encoding that its headers claim")]) from None
+
+    async def _read(self, request: web.BaseRequest, call: Call) -> bytes:
+        """The body, unpacked. Not by `request.read()`, which keeps it for as long as there is the request."""
+        body = bytearray()  # and no list of pieces, which may be of a byte each
+        while piece := await request.content.readany():
+            if len(body) + len(piece) > self.limits.max_body_bytes:
+                raise self._too_large()
+            call.take(len(piece))
+            body += piece
+        return bytes(body)
 
     def _too_large(self) -> HttpError:
         return HttpError(

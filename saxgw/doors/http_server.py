@@ -258,8 +258,7 @@ class _Protocols(web.Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
-        max_bytes = self._http_server.limits.max_body_bytes
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=max_bytes)
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
 
 
 class _Connection(web.RequestHandler):

@@ -61,7 +61,7 @@ _MEANINGS: Final[Mapping[Code, str]] = {
     Code.NOT_FOUND: "there is nothing of that name",
     Code.ALREADY_EXISTS: "there is something of that name already",
     Code.PERMISSION_DENIED: "the caller may not do this, or not with this model",
-    Code.RESOURCE_EXHAUSTED: "the gateway, or a server behind it, has as many calls as it takes",
+    Code.RESOURCE_EXHAUSTED: "the gateway, or a server behind it, has as much to do as it takes",
     Code.FAILED_PRECONDITION: "things are not in the state that this needs",
     Code.ABORTED: "another call came between",
     Code.OUT_OF_RANGE: "a value beyond what there is",

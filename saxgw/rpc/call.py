@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from saxgw.rpc.deadline import Deadline
+    from saxgw.rpc.held import HeldBytes
     from saxgw.rpc.identity import Identity
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
@@ -70,7 +71,10 @@ class Call:
     """What is asked; None until it has been read."""
 
     request_bytes: int = 0
-    """Size of the request as it came, without headers; 0 until it is here."""
+    """Size of the request as it came, without headers; as much of it as was kept, if that was not all."""
+
+    held: HeldBytes | None = None
+    """What the request's bytes are counted in while the call runs, if anybody counts."""
 
     response: Message | None = None
     """The answer; None as long as there is none. Of a stream it is the latest message that was sent."""
@@ -79,6 +83,17 @@ class Call:
     """Is called after each message of a stream, once that was sent."""
 
     _peer: str | None = field(default=None, init=False, repr=False)
+
+    def expect(self, size: int) -> None:
+        """Raises RpcError if there is no room for so many bytes of the request, which have not come yet."""
+        if self.held is not None:
+            self.held.check(size)
+
+    def take(self, size: int) -> None:
+        """Notes that so many more bytes of the request are here. Raises RpcError if they may not be kept."""
+        if self.held is not None:
+            self.held.take(size)
+        self.request_bytes += size
 
     @property
     def peer(self) -> str:

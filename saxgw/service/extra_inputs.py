@@ -28,7 +28,11 @@ async def to_sax(struct: Struct) -> ExtraInputs:
     """
     if struct.ByteSize() < _LARGE_BYTES:
         return _to_sax(struct)
-    return await asyncio.to_thread(_to_sax, struct)
+    structs = [struct]
+    try:
+        return await asyncio.to_thread(lambda: _to_sax(structs.pop()))
+    finally:
+        structs.clear()  # whoever leaves while others have the threads leaves nothing in their line
 
 
 def _to_sax(struct: Struct) -> dict[str, float | str | Sequence[float]]:

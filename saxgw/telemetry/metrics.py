@@ -74,6 +74,7 @@ class Metrics:
             buckets=_INTERVALS_S,
         )
         self.in_flight: Gauge = total("saxgw_calls_in_flight", "Calls that are running.", by_call)
+        self.held: Gauge = total("saxgw_held_request_bytes", "Bytes of requests that are held, in steps of 64 KiB.")
         self.refused: Counter = counter("saxgw_calls_refused_total", "Calls that were refused.", ("reason",))
         self._http_responses: Counter = counter(
             "saxgw_http_other_responses_total", "HTTP answers to what was no call.", ("status",)
