@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from saxgw.rpc.status import Code, RpcError, error_info, retry_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from google.protobuf.descriptor import MethodDescriptor
 
@@ -39,9 +41,10 @@ def enforce_quota(quota: Quota, *, now: Callable[[], float] = time.monotonic) ->
     Callers that are not known have none. It belongs within what finds out who calls.
     """
     callers = Callers(quota, now)
+    unknown = nullcontext()
 
-    def scope(call: Call) -> _Caller | _Unknown:
-        return _UNKNOWN if call.identity is None else callers.of(call.identity.name)
+    def scope(call: Call) -> AbstractContextManager[None]:
+        return unknown if call.identity is None else callers.of(call.identity.name)
 
     def interceptor(_: MethodDescriptor) -> Scope | None:
         return None if quota == Quota() else scope
@@ -120,14 +123,3 @@ class _Caller:
             f"{self._name} {what}, which is its limit; try again later",
             [error_info(reason), retry_info(retry_s)],
         )
-
-
-class _Unknown:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-_UNKNOWN: Final = _Unknown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,15 @@ HOW_TO_GET_IT = (
 
 
 @pytest.fixture
-def nothing_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "sax", raising=False)
+def nothing_imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Has neither module in the process, and leaves none there that was imported meanwhile."""
     monkeypatch.setenv("SAX_ROOT", "/before")
+    names = ["sax", "saxml"]
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(before)
 
 
 @pytest.mark.usefixtures("nothing_imported")
@@ -44,7 +51,6 @@ def test_what_pypi_has_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(official.ModuleMissing, match=r"No module named 'saxml\.client'"):
         official.connect(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "saxml")
 
 
 @pytest.mark.usefixtures("nothing_imported")
@@ -54,7 +60,6 @@ def test_another_module_of_this_name_is_none(tmp_path: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(official.ModuleMissing, match=r"the module 'sax' of .*sax\.py is another one"):
         official.connect(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "sax")
 
 
 @pytest.mark.usefixtures("nothing_imported")
