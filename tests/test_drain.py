@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from saxgw.devcell import DevCell
+from saxgw.doors import grpc as grpc_door
 from saxgw.gateway import Gateway
 from saxgw.v1 import sax_service_pb2 as pb
 from saxgw.v1 import sax_service_pb2_grpc
@@ -20,6 +21,7 @@ from tests.callers import CallError
 from tests.conftest import DOORS, connected, definition, settings
 from tests.devcell.harness import until
 from tests.held_model import HELD, HeldModel
+from tests.load import Load
 from tests.ports import lasting_port
 from tests.process import running
 from tests.telemetry.scrape import scrape
@@ -54,26 +56,9 @@ async def http_load(address: str, answered: list[int], started: asyncio.Event) -
         await writer.wait_closed()
 
 
-async def grpc_load(address: str, answered: list[int], started: asyncio.Event) -> None:
-    """Calls until the gateway is gone; raises for any failure but not being able to reach it."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = sax_service_pb2_grpc.SaxServiceStub(channel)
-        request = pb.GenerateRequest(model="/sax/test/lm", query="x")
-        request.extra_inputs.update({"per_example_max_decode_steps": 8, "temperature": 0})
-        while True:
-            try:
-                await stub.Generate(request)
-            except grpc.aio.AioRpcError as error:
-                if error.code() == grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or "").lower():
-                    return  # refused: never accepted
-                raise
-            answered.append(200)
-            started.set()
-
-
 async def test_sigterm_under_load() -> None:
     """Every request that the gateway took is answered, over HTTP and over gRPC, and it exits with 0."""
-    async with running("dev", "--drain-timeout", "20") as gateway:
+    async with running("dev", "--drain-timeout", "20", "--log-format", "json") as gateway:
         async with aiohttp.ClientSession() as session:
             await session.post(f"http://{gateway.http_address}/publish", json=definition("/sax/test/lm"))
             async with session.post(
@@ -81,19 +66,39 @@ async def test_sigterm_under_load() -> None:
             ) as response:
                 assert response.status == 200
         answered: list[int] = []
-        started = [asyncio.Event() for _ in range(12)]
-        async with asyncio.TaskGroup() as load:
-            for number, event in enumerate(started):
-                if number % 3:
-                    load.create_task(http_load(gateway.http_address, answered, event))
-                else:
-                    load.create_task(grpc_load(gateway.grpc_address, answered, event))
+        started = [asyncio.Event() for _ in range(8)]
+        async with Load("/sax/test/lm", may_cross=True) as calls, asyncio.TaskGroup() as requests:
+            for event in started:
+                requests.create_task(http_load(gateway.http_address, answered, event))
+            for _ in range(4):
+                calls.grpc([gateway.grpc_address])
             await asyncio.gather(*(event.wait() for event in started))
+            await calls.answers(1)
+            calls.last()
             code, errors = await gateway.stop(signal.SIGTERM)
     assert code == 0
     assert "Traceback" not in errors
-    assert answered
     assert set(answered) == {200}
+    assert '"method":"Generate","door":"grpc"' in errors
+    assert not [crossed for crossed in calls.crossed if crossed in errors]
+
+
+async def test_call_on_its_way(cell: DevCell, published: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call over gRPC that arrives before its caller is told that the gateway leaves is answered like any other."""
+    monkeypatch.setattr(grpc_door, "_QUIET_S", 2.0)
+    monkeypatch.setattr(grpc_door, "_LINGER_S", 60.0)
+    gateway = Gateway(settings(cell.root, drain_timeout=60))
+    await gateway.__aenter__()
+    async with grpc.aio.insecure_channel(gateway.grpc_address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        stub = sax_service_pb2_grpc.SaxServiceStub(channel)
+        assert (await stub.Generate(pb.GenerateRequest(model=published, query="x"))).results
+        watch.cancel()
+        await leaving
 
 
 async def test_running_calls_finish(cell: DevCell, model: str) -> None:

@@ -225,8 +225,8 @@ async def test_worker_that_cannot_be_started(cell: DevCell, never_steady: Mappin
 
 async def test_sigterm_under_load(cell: DevCell, published: str) -> None:
     """Every request that a worker took is answered, and the supervisor exits with 0, having been ready once."""
-    async with serving(cell, "--drain-timeout=20", "--log-level=warning") as (gateway, _):
-        async with Load(published) as load:
+    async with serving(cell, "--drain-timeout=20") as (gateway, _):
+        async with Load(published, may_cross=True) as load:
             for _ in range(6):
                 load.http([gateway.http_address])
                 load.grpc([gateway.grpc_address])
@@ -236,7 +236,10 @@ async def test_sigterm_under_load(cell: DevCell, published: str) -> None:
             output, errors = await asyncio.wait_for(gateway.process.communicate(), TIMEOUT_S)
         assert gateway.process.returncode == 0
         assert output == b""
-        assert errors == b"saxgw: SIGTERM, finishing what is running\n"
+        lines = errors.decode().splitlines()
+        assert '"method":"Generate","door":"grpc"' in errors.decode()
+        assert [line for line in lines if '"level":"info"' not in line] == ["saxgw: SIGTERM, finishing what is running"]
+        assert not [crossed for crossed in load.crossed if crossed in errors.decode()]
 
 
 async def test_signal_to_all(cell: DevCell, published: str) -> None:
