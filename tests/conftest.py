@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
-from saxgw.devcell import cell as cells
 from saxgw.gateway import Gateway
 from saxgw.settings import Settings
 from tests.callers import Caller, CallError, GrpcCaller, HttpCaller
@@ -59,14 +58,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 async def _patient_loop() -> None:
     """Keeps asyncio from logging what takes long: on a busy machine anything may, and tests look at what is logged."""
     asyncio.get_running_loop().slow_callback_duration = 60
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _patient_cells() -> Iterator[None]:
-    """Lets cells start on a machine so busy that their servers need longer to find each other."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "_START_S", 60.0)
-        yield
 
 
 @pytest_asyncio.fixture(scope="session")

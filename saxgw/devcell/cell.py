@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from saxgw.devcell.language_model import LanguageModel
     from saxgw.devcell.timing import Timing
 
-_START_S: Final = 20.0
-"""How long model servers may take to join."""
+_START_S: Final = 60.0
+"""How long model servers may take to join; on a busy machine that can be long."""
 
 
 class DevCell:
