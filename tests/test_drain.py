@@ -22,7 +22,7 @@ from tests.conftest import DOORS, connected, definition, settings
 from tests.devcell.harness import until
 from tests.held_model import HELD, HeldModel
 from tests.load import Load
-from tests.ports import lasting_port
+from tests.ports import kept_port
 from tests.process import running
 from tests.telemetry.scrape import scrape
 
@@ -237,13 +237,14 @@ def test_nothing_is_left() -> None:
 
     async def run() -> None:
         async with DevCell() as cell:
-            ports = {"http_port": lasting_port(), "grpc_port": lasting_port()}
-            async with Gateway(settings(cell.root, **ports)) as gateway:
-                for door in DOORS:
-                    async with connected(gateway, door) as call:
-                        await call("ListAll", {"sax_cell": "/sax/test"})
-            async with Gateway(settings(cell.root, **ports)):
-                pass
+            with kept_port() as http_port, kept_port() as grpc_port:
+                ports = {"http_port": http_port, "grpc_port": grpc_port}
+                async with Gateway(settings(cell.root, **ports)) as gateway:
+                    for door in DOORS:
+                        async with connected(gateway, door) as call:
+                            await call("ListAll", {"sax_cell": "/sax/test"})
+                async with Gateway(settings(cell.root, **ports)):
+                    pass
         await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})  # what was cancelled last ends
 
     with asyncio.Runner(debug=True) as runner:

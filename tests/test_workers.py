@@ -25,7 +25,7 @@ from saxgw.telemetry.shared_metrics import shared_metrics
 from tests.conftest import definition
 from tests.held_model import HELD, HeldModel
 from tests.load import Load
-from tests.ports import lasting_port
+from tests.ports import kept_port
 from tests.process import Running, clean, command, run, running, start
 from tests.telemetry.scrape import scrape
 
@@ -414,13 +414,14 @@ async def test_port_in_use_by_workers(cell: DevCell, workers: str) -> None:
 
 async def test_ports_can_be_had_again(cell: DevCell) -> None:
     """A gateway with workers starts on the ports of one that has just left, whatever connections linger."""
-    ports = lasting_port(), lasting_port()
-    async with serving(cell, ports=ports) as (first, _), aiohttp.ClientSession() as session:
-        async with session.get(f"http://{first.http_address}/livez") as response:
-            assert response.status == 200
-        assert (await first.stop(signal.SIGTERM))[0] == 0
-        async with running("serve", "--sax-root", cell.root, "--workers=2", ports=ports) as second:
-            assert (second.http_address, second.grpc_address) == (first.http_address, first.grpc_address)
+    with kept_port() as http_port, kept_port() as grpc_port:
+        ports = http_port, grpc_port
+        async with serving(cell, ports=ports) as (first, _), aiohttp.ClientSession() as session:
+            async with session.get(f"http://{first.http_address}/livez") as response:
+                assert response.status == 200
+            assert (await first.stop(signal.SIGTERM))[0] == 0
+            async with running("serve", "--sax-root", cell.root, "--workers=2", ports=ports) as second:
+                assert (second.http_address, second.grpc_address) == (first.http_address, first.grpc_address)
 
 
 @pytest.mark.parametrize(
@@ -456,7 +457,7 @@ async def test_rolling_restart(cell: DevCell, published: str) -> None:
     """Two gateways are restarted one after the other under load, and clients that know both lose no request."""
     arguments = ("serve", "--sax-root", cell.root, "--drain-timeout", "20")
     async with AsyncExitStack() as stack:
-        ports = [(lasting_port(), lasting_port()) for _ in range(2)]
+        ports = [(stack.enter_context(kept_port()), stack.enter_context(kept_port())) for _ in range(2)]
         gateways = [await stack.enter_async_context(running(*arguments, ports=pair)) for pair in ports]
         http = [gateway.http_address for gateway in gateways]
         grpc = [gateway.grpc_address for gateway in gateways]

@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
-from tests.devcell.harness import QUICK, Admin, Clock, Gate, admin_at, gated, kept_port
+from tests.devcell.harness import QUICK, Admin, Clock, Gate, admin_at, gated
+from tests.ports import kept_port
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -64,16 +63,6 @@ class Clock:
     def advance(self) -> None:
         """Lets a minute and more pass at once."""
         self._ahead_s += 2 * TIMEOUT_S
-
-
-@contextmanager
-def kept_port() -> Iterator[int]:
-    """A free port that nobody else is given, also while no server of ours listens there."""
-    with socket.socket() as keeper:
-        # Bound and not listening, which is no obstacle for a server that sets the same option, as all of ours do.
-        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keeper.bind(("127.0.0.1", 0))
-        yield keeper.getsockname()[1]
 
 
 @contextmanager

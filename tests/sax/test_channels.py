@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from saxgw.sax.channels import Channels
 from saxgw.sax.wire import modelet_pb2
-from tests.devcell.harness import kept_port, until
+from tests.devcell.harness import until
+from tests.ports import kept_port
 from tests.sax.scripted import ScriptedModelServer
 
 UNREACHABLE = "127.0.0.1:1"
