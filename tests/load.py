@@ -30,8 +30,7 @@ class Load:
     Args:
         model: A published model.
         resend: Whether a request is sent again if its connection breaks, as it does when a gateway is killed.
-        may_cross: Whether a call over gRPC may cross with the news that its gateway stops. gRPC cancels it then, and it
-            is sent again; see `crossed`.
+        may_cross: Whether a request that crosses with the news that its gateway stops is sent again; see `crossed`.
     """
 
     def __init__(self, model: str, *, resend: bool = False, may_cross: bool = False) -> None:
@@ -39,7 +38,7 @@ class Load:
         self._resend = resend
         self._may_cross = may_cross
         self.crossed: list[str] = []
-        """The request ids of such calls; no gateway may have taken one of them."""
+        """The request ids of those that were; no gateway may have taken one of them."""
         self._answered: Counter[asyncio.Task[None]] = Counter()
         self._news = asyncio.Condition()
         self._clients = asyncio.TaskGroup()
@@ -90,14 +89,19 @@ class Load:
         async with aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as session:
             while not self._leaving and refused < len(addresses):
                 closes = False
+                request_id = uuid4().hex
                 try:
-                    async with session.post(f"http://{addresses[at]}/generate", data=body) as response:
+                    async with session.post(
+                        f"http://{addresses[at]}/generate", data=body, headers={"X-Request-Id": request_id}
+                    ) as response:
                         answer = await response.read()
                 except aiohttp.ClientConnectorError:
                     closes = True
                     refused += 1
                 except aiohttp.ClientError:
-                    if not self._resend:
+                    if self._may_cross:
+                        self.crossed.append(request_id)
+                    elif not self._resend:
                         raise
                 else:
                     assert response.status == 200, answer

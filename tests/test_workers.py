@@ -244,14 +244,18 @@ async def test_sigterm_under_load(cell: DevCell, published: str) -> None:
 
 async def test_signal_to_all(cell: DevCell, published: str) -> None:
     """A signal that workers get as well, as from systemd, is not taken for a second one."""
-    async with serving(cell, "--drain-timeout", "20") as (gateway, workers), Load(published) as load:
-        for _ in range(6):
-            load.http([gateway.http_address])
-        await load.answers(3)
-        load.last()
-        for pid in (*workers, gateway.process.pid, *workers):
-            os.kill(pid, signal.SIGTERM)
-        assert (await gateway.stop(signal.SIGCONT))[0] == 0
+    async with serving(cell, "--drain-timeout", "20") as (gateway, workers):
+        async with Load(published, may_cross=True) as load:
+            for _ in range(6):
+                load.http([gateway.http_address])
+            await load.answers(3)
+            load.last()
+            for pid in (*workers, gateway.process.pid, *workers):
+                os.kill(pid, signal.SIGTERM)
+            code, errors = await gateway.stop(signal.SIGCONT)
+        assert code == 0
+        assert '"method":"Generate"' in errors
+        assert not [crossed for crossed in load.crossed if crossed in errors]
 
 
 async def test_sigterm_while_starting(tmp_path: Path) -> None:

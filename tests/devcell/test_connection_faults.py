@@ -57,7 +57,7 @@ async def cell(held: HeldModel) -> AsyncIterator[DevCell]:
 
 async def scores(address: str) -> bool:
     """Tells whether a model server has Alice, to a client that has never seen it."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, OWN_CONNECTION) as channel:
         try:
             await LMServiceStub(channel).Score(SCORE, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
@@ -311,8 +311,9 @@ async def test_an_answer_can_be_lost_whole_or_by_half(cell: DevCell, held: HeldM
         assert code is UNAVAILABLE
         assert held.ended == 1
         assert fault.over
-    async with lm_at(server) as lm:  # the channel above may take a while to notice that its connection has gone
-        answer = await lm.Generate(GENERATE, timeout=TIMEOUT_S)
+    # The channel above may take a while to notice that its connection has gone.
+    async with grpc.aio.insecure_channel(server.address, OWN_CONNECTION) as channel:
+        answer = await LMServiceStub(channel).Generate(GENERATE, timeout=TIMEOUT_S)
         assert isinstance(answer, GenerateResponse)
 
 
