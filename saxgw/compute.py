@@ -74,7 +74,10 @@ class Compute:
         # Told by the thread itself: the future that is awaited here is over as soon as it is cancelled.
         future.add_done_callback(lambda _: _frequent_switches.end())
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(finished.set_result, None))
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # what it raises has this frame in its traceback, and with it all that the call was about
 
     async def close(self) -> None:
         """Waits for the running calls and ends the threads; waiting calls are cancelled."""

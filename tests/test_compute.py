@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import weakref
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -55,6 +58,27 @@ async def test_what_is_cancelled_is_let_go() -> None:
         go_on.set()
         await running
         await compute.close()
+
+
+async def test_what_fails_is_let_go() -> None:
+    """A call that fails holds nothing once its exception is gone, without the garbage collector."""
+    compute = Compute(1, "test-compute")
+    large = Large()
+
+    def fail(_: Large) -> None:
+        raise ZeroDivisionError
+
+    alive = weakref.ref(large)
+    gc.disable()
+    try:
+        with suppress(ZeroDivisionError):
+            await compute.run(partial(fail, large))
+        await compute.close()
+        del large
+        await asyncio.sleep(0)  # in debug mode the loop has what it runs, and with it what that was woken by
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 async def test_large_extra_inputs_that_are_left() -> None:

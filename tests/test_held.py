@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import aiohttp
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from saxgw import gateway as module
 from saxgw.devcell import DevCell
@@ -164,6 +167,37 @@ async def test_failures(room: Room, door: str) -> None:
                 await call(method, request)
             assert (caught.value.code, caught.value.fields) == ("INVALID_ARGUMENT", fields)
             assert bench.held.held == 0
+
+
+@every_door
+async def test_failures_are_no_garbage(room: Room, door: str) -> None:
+    """What failed calls leave to the garbage collector holds no requests: memory would have to do for those as well."""
+    unready, unpublished = {**GENERATE, "model": "/sax/test/unready"}, {**GENERATE, "model": "/sax/test/none"}
+    async with room() as bench, connected(bench.gateway, door) as call:
+        await call("Publish", definition("/sax/test/unready", model_path=HELD, replicas=0))
+        failures = [(unpublished, None), (unready, 0.5), ({**GENERATE, "model": "x"}, None)]
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for request, timeout_s in failures:
+                with suppress(CallError):
+                    await call("Generate", request, timeout_s=timeout_s)
+            gc.collect()
+            frames = [each for each in gc.garbage if isinstance(each, FrameType)]
+            held = [each.f_code.co_qualname for each in frames if any(map(is_large, each.f_locals.values()))]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        assert held == []
+
+
+def is_large(thing: object) -> bool:
+    """Whether something is a large request, in whichever form."""
+    if isinstance(thing, Message):
+        return thing.ByteSize() >= LARGE
+    return isinstance(thing, (str, bytes)) and len(thing) >= LARGE
 
 
 async def test_malformed_requests(room: Room) -> None:

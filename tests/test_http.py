@@ -261,6 +261,23 @@ async def test_compressed_body(http: aiohttp.ClientSession) -> None:
     assert "error" in payload
 
 
+@pytest.mark.parametrize("path", ["/generate", "/nowhere"])
+async def test_broken_compression(http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, path: str) -> None:
+    """A body that is not what its header claims is the caller's mistake, whether it is read or thrown away: no log."""
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    broken = gzip.compress(orjson.dumps(BODY))[:10] + b"\xff" * 100
+    status, payload, response = await send(http, "POST", path, data=broken, headers=headers)
+    if path == "/generate":
+        assert status == 400
+        assert "encoding that its headers claim" in assert_error(payload, 400, "INVALID_ARGUMENT")
+    else:
+        assert status == 404
+    async with http.get("/livez") as answer:
+        assert answer.status == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert response.closed
+
+
 @pytest.mark.parametrize("encoding", ["br", "zstd", "nonsense", "gzip, gzip"])
 async def test_unknown_content_encoding(http: aiohttp.ClientSession, encoding: str) -> None:
     """A body compressed in a way that nothing undoes is refused with what may be used instead."""

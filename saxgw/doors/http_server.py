@@ -334,6 +334,11 @@ class _Connection(web.RequestHandler):
         transport.write("\r\n".join([*head, "", ""]).encode() + response.body)
         transport.close()
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - aiohttp's signature
+        """Logs what fails here, which is not the rest of a body that does not have its encoding: callers are told."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
     def handle_error(
         self,
         request: web.BaseRequest,

@@ -34,7 +34,10 @@ class Endable:
             and self._task.uncancel() <= self._cancelled_before
             and isinstance(error, asyncio.CancelledError)
         ):
-            raise self._error from None
+            try:
+                raise self._error from None
+            finally:
+                self._error = None  # its traceback has this frame: as long as they hold each other, they hold the call
 
     def end(self, error: RpcError) -> None:
         """Cancels the call, which then fails with `error`; does nothing if it is being ended already."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +18,8 @@ from google.protobuf.message_factory import GetMessageClass
 from saxgw.rpc.call import Call
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
@@ -145,7 +147,8 @@ def _within(scopes: Sequence[Scope], handler: Callable[..., Awaitable[Any]]) -> 
     """Puts scopes around a handler, outermost first, as `with` statements within each other would.
 
     All are entered by one coroutine: each within another costs a call a third of a microsecond, and that again whenever
-    it goes on after waiting. ExitStack alone would cost three, so only what fails is left to it.
+    it goes on after waiting. ExitStack alone would cost three; and what it raises refers to itself, so that a call that
+    fails would hold its request until the garbage collector comes.
     """
     if not scopes:
         return handler
@@ -162,15 +165,37 @@ def _within(scopes: Sequence[Scope], handler: Callable[..., Awaitable[Any]]) -> 
             answer = await handler(call, *rest)
             while entered:
                 entered.pop().__exit__(None, None, None)
-        except BaseException:
-            with ExitStack() as failing:
-                for context in entered:
-                    failing.push(context)
-                raise
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            failure = [error]
         else:
             return answer
+        return _raise_within(entered, failure)
 
     return call_within
+
+
+def _raise_within(entered: Sequence[AbstractContextManager[Any]], failure: list[BaseException]) -> None:
+    """Raises an exception within contexts that were entered before; it is taken from its list, so no frame holds it."""
+    if not entered:
+        raise failure.pop()
+    outermost, *others = entered
+    with _Entered(outermost):
+        _raise_within(others, failure)
+
+
+class _Entered:
+    __slots__ = ("_context",)
+
+    def __init__(self, context: AbstractContextManager[Any]) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._context.__exit__(kind, error, trace)
 
 
 def _snake_case(name: str) -> str:

@@ -93,7 +93,10 @@ class AdminConnection:
                 finding = self._finding = asyncio.create_task(self._find(), name=f"sax: find admin of {self._cell}")
                 finding.add_done_callback(self._found)
             await asyncio.wait((finding,))
-            finding.result()
+            try:
+                finding.result()
+            finally:
+                del finding  # what it raises has this frame in its traceback, and with it the request of who asks
         return self._channels.share(self._server)
 
     async def _find(self) -> None:

@@ -80,3 +80,7 @@ class CellError(SaxError):
         super().__init__(message)
         self.code = code
         """The gRPC status code of the answer, already normalised (Sax protocol §4.1)."""
+
+    def __reduce__(self) -> tuple[type[CellError], tuple[grpc.StatusCode, str]]:
+        """For copies: what exceptions have of themselves lacks the code."""
+        return CellError, (self.code, str(self))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from copy import copy
 from functools import partial
 from itertools import islice
 from random import random
@@ -287,6 +288,9 @@ class ReplicaSet:
         finally:
             timer.cancel()
             self._waiters.pop(waiter, None)
+        if isinstance(error, SaxError):
+            # Each its own: the traceback of one for all, which is kept here as well, would hold all their requests.
+            raise copy(error) from error
         if error is not None:
             raise error
 

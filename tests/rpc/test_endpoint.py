@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +26,7 @@ from saxgw.rpc.interceptors import (
     require_fields,
     translate,
 )
+from saxgw.rpc.running import Running
 from saxgw.rpc.status import Code, RpcError
 from saxgw.v1 import sax_service_pb2 as pb
 
@@ -195,6 +198,45 @@ async def test_scopes_are_with_statements(failure: BaseException | None) -> None
         seen.clear()
         got = await outcome(run(generate(*map(around, within), handler=answer))), seen
         assert (parts, got) == (parts, expected)
+
+
+class Request:
+    """Stands for a request; unlike messages it tells when it is gone."""
+
+
+@pytest.mark.parametrize("failure", ["translated", "ended", "expired", "cancelled"])
+async def test_failed_calls_let_go_of_their_requests(failure: str) -> None:
+    """However a call fails, its request is gone as soon as its exception is, without the garbage collector."""
+    running = Running()
+
+    async def answer(*_: Any) -> Any:
+        match failure:
+            case "translated":
+                raise LookupError("not there")
+            case "ended":
+                running.end()
+            case "cancelled":
+                raise asyncio.CancelledError
+        await asyncio.get_running_loop().create_future()
+
+    endpoint = generate(
+        report_unexpected,
+        running.intercept,
+        enforce_deadline(dict.fromkeys(SERVICE.methods_by_name, Timeouts(0.01, 1))),
+        translate(LookupError, lambda error: RpcError(Code.NOT_FOUND, str(error))),
+        handler=answer,
+    )
+    request = Request()
+    alive = weakref.ref(request)
+    gc.disable()
+    try:
+        with suppress(RpcError, asyncio.CancelledError):
+            await run(endpoint, request)
+        del request
+        await asyncio.sleep(0)  # in debug mode the loop has what it runs, and with it what that was woken by
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 async def test_cancelled_while_a_scope_waits() -> None:

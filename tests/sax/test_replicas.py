@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import grpc
 import pytest
 import pytest_asyncio
 import uvloop
 
-from saxgw.sax import AdminUnavailable, Busy, CellNotFound, ModelNotFound, SaxError
+from saxgw.sax import AdminUnavailable, Busy, CellError, CellNotFound, ModelNotFound, SaxError
 from saxgw.sax.channels import Channels
 from saxgw.sax.limits import Bounds
 from saxgw.sax.replicas import Replica, ReplicaSet
@@ -537,3 +539,9 @@ async def test_closing_at_once() -> None:
     watched = Watched()
     await watched.replicas.aclose()
     assert watched.forgotten.done()
+
+
+async def test_errors_of_the_cell_can_be_copied() -> None:
+    """Each who waits for replicas raises one of its own: a copy has the class, the code and the words."""
+    error = copy(CellError(grpc.StatusCode.ABORTED, "no"))
+    assert (type(error), error.code, str(error)) == (CellError, grpc.StatusCode.ABORTED, "no")
