@@ -105,7 +105,7 @@ async def test_names_of_cells_that_are_not_there_are_not_kept(sax: CellClient) -
 def admins() -> list[Admin]:
     """The connections to admins that there are."""
     gc.collect()
-    return [thing for thing in gc.get_objects() if isinstance(thing, Admin)]
+    return [thing for thing in gc.get_objects() if type(thing) is Admin]
 
 
 async def test_an_unused_model_is_watched_no_more(cell: ScriptedCell) -> None:
