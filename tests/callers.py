@@ -23,9 +23,6 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from saxgw.gateway import SERVICE
 from saxgw.transcoding.v1 import options_pb2
 
-LONGER_AND_LONGER_S = (0.3, 1.0, 5.0, 30.0)
-"""Timeouts for tests in which something must happen before one passes: they try the next if it was not long enough."""
-
 _DETAILS = (error_details_pb2.BadRequest, error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
 """Detail types that callers see; named so that they are in the descriptor pool when details are printed."""
 

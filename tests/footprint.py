@@ -38,6 +38,16 @@ def only_new_objects() -> Iterator[None]:
         gc.unfreeze()
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps the garbage collector away: what is gone meanwhile was held by nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 async def footprint() -> Counter[str]:
     """Counts what there is, by kind; objects by their class, which tells more than bytes do and does not vary.
 

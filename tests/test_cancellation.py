@@ -10,9 +10,10 @@ import pytest_asyncio
 
 from saxgw.devcell import DevCell
 from saxgw.gateway import Gateway
-from tests.callers import LONGER_AND_LONGER_S, Caller, CallError, active_replicas
+from tests.callers import Caller, CallError, active_replicas
 from tests.conftest import DOORS, connected, definition, settings
 from tests.devcell.harness import GATED, Gate, gated, until
+from tests.patience import limits
 
 GENERATE = {"model": "/sax/test/lm", "query": "x"}
 
@@ -54,7 +55,7 @@ async def test_caller_leaves(call_and_gate: tuple[Caller, Gate]) -> None:
 async def test_deadline_cancels(call_and_gate: tuple[Caller, Gate]) -> None:
     """When a deadline passes, the model server is told to stop."""
     call, gate = call_and_gate
-    for timeout_s in LONGER_AND_LONGER_S:
+    for timeout_s in limits(0.3):
         with pytest.raises(CallError, match="DEADLINE_EXCEEDED"):
             await call("Generate", GENERATE, timeout_s=timeout_s)
         if gate.begun:

@@ -15,9 +15,9 @@ import orjson
 import pytest
 
 from saxgw.devcell import Piece
-from tests.callers import LONGER_AND_LONGER_S
 from tests.devcell.harness import until
 from tests.held_model import PLAIN, SAMPLES, HeldModel, Step
+from tests.patience import limits
 from tests.process import run, start
 from tests.terminal import CTRL_C, on_terminal
 from tests.ways import MODEL, holding
@@ -188,7 +188,7 @@ async def test_a_full_disk() -> None:
 
 async def test_time_is_up(way: str) -> None:
     """--timeout ends the command and stops the model."""
-    for timeout_s in LONGER_AND_LONGER_S:
+    for timeout_s in limits(0.3):
         held = HeldModel(PLAIN)
         async with holding(way, held) as environment:
             held.release()

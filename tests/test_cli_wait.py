@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from saxgw.devcell import DevCell
-from tests.callers import LONGER_AND_LONGER_S
 from tests.devcell.harness import GATED, QUICK, Gate, gated
+from tests.patience import limits
 from tests.process import run, start
 from tests.terminal import on_terminal
 from tests.ways import leading_to
@@ -76,7 +76,7 @@ async def test_nothing_to_wait_for(environment: Mapping[str, str]) -> None:
 
 async def test_time_is_up(environment: Mapping[str, str]) -> None:
     """What has come of it until then is told, and what to do."""
-    for number, timeout_s in enumerate(LONGER_AND_LONGER_S):
+    for number, timeout_s in enumerate(limits(0.3)):
         model = f"{MODEL}{number}"
         arguments = ("publish", model, GATED, "None", "1", "--wait", "--timeout", str(timeout_s))
         code, output, errors = await run(*arguments, environment=environment)
@@ -87,7 +87,7 @@ async def test_time_is_up(environment: Mapping[str, str]) -> None:
         f"saxgw: 0 of 1 replicas of {model} are ready; give it more time with --timeout, "
         "or look at the model servers' logs"
     )
-    for timeout_s in LONGER_AND_LONGER_S:
+    for timeout_s in limits(0.3):
         code, output, errors = await run("wait", model, "-n", "2", "--timeout", str(timeout_s), environment=environment)
         if "of 2 replicas of" in errors:
             break

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import weakref
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from saxgw.compute import Compute
 from saxgw.service.extra_inputs import to_sax
+from tests.footprint import uncollected
 
 _MORE_THAN_THREADS = 33
 """asyncio has 32 of them at the most."""
@@ -38,13 +39,10 @@ async def test_results_and_errors() -> None:
     await compute.close()
 
 
-async def test_what_is_cancelled_is_let_go() -> None:
-    """A call that is cancelled while it waits holds nothing from then on, however long the line before it is."""
-    compute = Compute(1, "test-compute")
-    go_on = threading.Event()
-    running = asyncio.ensure_future(compute.run(go_on.wait))
+async def let_go(leave: Callable[[Any], Awaitable[object]]) -> bool:
+    """Tells whether what is cancelled while it waits for a thread holds from then on nothing of what it was about."""
     large = Large()
-    waiting = asyncio.ensure_future(compute.run(large))
+    waiting = asyncio.ensure_future(leave(large))
     await asyncio.sleep(0)
     alive = weakref.ref(large)
     del large
@@ -52,8 +50,16 @@ async def test_what_is_cancelled_is_let_go() -> None:
     waiting.cancel()
     await asyncio.wait((waiting,))
     del waiting
+    return alive() is None
+
+
+async def test_what_is_cancelled_is_let_go() -> None:
+    """However long the line is that a call waits in."""
+    compute = Compute(1, "test-compute")
+    go_on = threading.Event()
+    running = asyncio.ensure_future(compute.run(go_on.wait))
     try:
-        assert alive() is None
+        assert await let_go(compute.run)
     finally:
         go_on.set()
         await running
@@ -69,33 +75,21 @@ async def test_what_fails_is_let_go() -> None:
         raise ZeroDivisionError
 
     alive = weakref.ref(large)
-    gc.disable()
-    try:
+    with uncollected():
         with suppress(ZeroDivisionError):
             await compute.run(partial(fail, large))
         await compute.close()
         del large
         await asyncio.sleep(0)  # in debug mode the loop has what it runs, and with it what that was woken by
         assert alive() is None
-    finally:
-        gc.enable()
 
 
 async def test_large_extra_inputs_that_are_left() -> None:
-    """They are let go of at once, too, while asyncio's own threads all have other work."""
+    """They are let go of, too, while asyncio's own threads all have other work."""
     go_on = threading.Event()
     others = [asyncio.ensure_future(asyncio.to_thread(go_on.wait)) for _ in range(_MORE_THAN_THREADS)]
-    struct: Any = Large()
-    waiting = asyncio.ensure_future(to_sax(struct))
-    await asyncio.sleep(0)
-    alive = weakref.ref(struct)
-    del struct
-    assert alive() is not None
-    waiting.cancel()
-    await asyncio.wait((waiting,))
-    del waiting
     try:
-        assert alive() is None
+        assert await let_go(to_sax)
     finally:
         go_on.set()
         await asyncio.gather(*others)

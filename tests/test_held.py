@@ -22,6 +22,7 @@ from saxgw.gateway import Gateway
 from saxgw.rpc.held import HeldBytes
 from tests.callers import Caller, CallError
 from tests.conftest import DOORS, connected, definition, settings
+from tests.footprint import uncollected
 from tests.held_model import HELD, PLAIN, TIMEOUT_S, HeldModel
 from tests.telemetry.scrape import scrape
 from tests.test_hostile import connection
@@ -177,19 +178,18 @@ async def test_failures_are_no_garbage(room: Room, door: str) -> None:
         await call("Publish", definition("/sax/test/unready", model_path=HELD, replicas=0))
         failures = [(unpublished, None), (unready, 0.5), ({**GENERATE, "model": "x"}, None)]
         gc.collect()
-        gc.disable()
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        try:
-            for request, timeout_s in failures:
-                with suppress(CallError):
-                    await call("Generate", request, timeout_s=timeout_s)
-            gc.collect()
-            frames = [each for each in gc.garbage if type(each) is FrameType]
-            held = [each.f_code.co_qualname for each in frames if any(map(is_large, each.f_locals.values()))]
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
+        with uncollected():
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            try:
+                for request, timeout_s in failures:
+                    with suppress(CallError):
+                        await call("Generate", request, timeout_s=timeout_s)
+                gc.collect()
+                frames = [each for each in gc.garbage if type(each) is FrameType]
+                held = [each.f_code.co_qualname for each in frames if any(map(is_large, each.f_locals.values()))]
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
         assert held == []
 
 

@@ -17,8 +17,8 @@ from saxgw.doors import http_server
 from saxgw.gateway import Gateway
 from saxgw.v1 import sax_service_pb2 as pb
 from saxgw.v1 import sax_service_pb2_grpc
-from tests.callers import LONGER_AND_LONGER_S
 from tests.conftest import settings
+from tests.patience import limits
 
 LISTALL = b"GET /listall?sax_cell=/sax/test HTTP/1.1\r\nHost: x\r\n"
 
@@ -151,7 +151,7 @@ async def test_dripping_head(cell: DevCell) -> None:
 
 async def test_second_head_on_a_connection(cell: DevCell) -> None:
     """An idle connection may stay for a while; once it has begun another request, less time is left."""
-    for timeout_s in LONGER_AND_LONGER_S:
+    for timeout_s in limits(0.3):
         async with Gateway(settings(cell.root, header_timeout=timeout_s)) as gateway, connection(gateway) as slow:
             slow.send(LISTALL + b"\r\n")
             status, _, _ = await slow.answer()
@@ -164,7 +164,6 @@ async def test_second_head_on_a_connection(cell: DevCell) -> None:
             slow.send(LISTALL)
             assert (await idle)[0] == 408
             return
-    pytest.fail("the first head never arrived in time")
 
 
 async def test_slow_body(cell: DevCell) -> None:

@@ -11,8 +11,9 @@ import pytest
 from google.rpc import code_pb2
 
 from saxgw.gateway import SERVICE, Gateway
-from tests.callers import LONGER_AND_LONGER_S, Caller, CallError, active_replicas, http_rules
+from tests.callers import Caller, CallError, active_replicas, http_rules
 from tests.conftest import DOORS, LM2B, connected, definition
+from tests.patience import limits
 
 QUERY = "Q: Who is Harry Potter's mom? A: "
 
@@ -280,7 +281,7 @@ async def test_wait_for_ready(call: Caller, model: str) -> None:
 async def test_wait_for_more_than_there_will_be(call: Caller, published: str) -> None:
     """The deadline comes first, and the error tells how many are ready."""
     await call("WaitForReady", {"model": published})
-    for timeout_s in LONGER_AND_LONGER_S:
+    for timeout_s in limits(0.3):
         with pytest.raises(CallError) as caught:
             await call("WaitForReady", {"model": published, "replicas": 2}, timeout_s=timeout_s)
         assert caught.value.code == "DEADLINE_EXCEEDED"
@@ -309,7 +310,7 @@ async def test_publish_and_wait(call: Caller, model: str) -> None:
 
 async def test_publish_and_wait_in_vain(call: Caller, model: str) -> None:
     """If the deadline comes first, the model is published all the same, and the answer tells how many are ready."""
-    for timeout_s in LONGER_AND_LONGER_S:
+    for timeout_s in limits(0.3):
         try:
             answer = await call("Publish", definition(model, replicas=0, wait_for_replicas=1), timeout_s=timeout_s)
         except CallError as error:

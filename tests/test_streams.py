@@ -26,8 +26,8 @@ from saxgw.rpc.endpoint import Interceptor, make_endpoints
 from saxgw.rpc.expiry import Timeouts, enforce_deadline
 from saxgw.rpc.interceptors import report_unexpected
 from saxgw.rpc.status import Code, RpcError
-from tests.callers import LONGER_AND_LONGER_S
 from tests.devcell.harness import until
+from tests.patience import limits
 from tests.transcoding.schema import POOL, message_class
 
 SERVICE = POOL.FindServiceByName("transcoding.test.Shelves")
@@ -416,7 +416,7 @@ async def test_deadline_of_a_slow_reader(
     """A deadline passes for a caller who does not read: told so if it reads on, and otherwise cut off."""
     if reads_on:  # however slowly
         monkeypatch.setattr(http_stream, "_FAREWELL_S", 60.0)
-    for timeout_s in LONGER_AND_LONGER_S:
+    for timeout_s in limits(0.3):
         endless = Endless(100_000)
         deadline = enforce_deadline(dict.fromkeys(SERVICE.methods_by_name, Timeouts(timeout_s, timeout_s)))
         async with serving(endless, deadline) as doors:
@@ -446,7 +446,7 @@ async def test_deadline_in_the_middle(accept: str) -> None:
 
     deadline = enforce_deadline(dict.fromkeys(SERVICE.methods_by_name, Timeouts(60, 60)))
     async with serving(hang, deadline) as doors:
-        for timeout_s in LONGER_AND_LONGER_S:
+        for timeout_s in limits(0.3):
             headers = {"Accept": accept, "X-Request-Timeout": str(timeout_s)}
             async with doors.http.get("/v1/rooms/1/titles", headers=headers) as response:
                 answer = response.status, await response.read()

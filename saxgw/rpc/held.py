@@ -59,22 +59,20 @@ class HeldBytes:
 
     def take(self, size: int) -> None:
         """Counts so many bytes more. Raises RpcError, and counts none of them, if there is no room."""
-        if self.held + size > self._most:
-            self.check(size)
-        self.held += size
-        if self.held // STEP_BYTES != self._told:
-            self._tell_steps()
+        self.check(size)
+        self._change(size)
 
     def give_back(self, size: int) -> None:
         """Counts so many bytes less."""
-        self.held -= size
-        if self.held // STEP_BYTES != self._told:
-            self._tell_steps()
+        self._change(-size)
 
-    def _tell_steps(self) -> None:
-        self._told = self.held // STEP_BYTES
-        if self._tell is not None:
-            self._tell(self._told * STEP_BYTES)
+    def _change(self, size: int) -> None:
+        self.held += size
+        steps = self.held // STEP_BYTES
+        if steps != self._told:
+            self._told = steps
+            if self._tell is not None:
+                self._tell(steps * STEP_BYTES)
 
 
 class _Counted:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import stat
 import sys
@@ -24,6 +23,7 @@ from saxgw.watched import InvalidFile
 from tests.callers import code_of
 from tests.conftest import connected, settings
 from tests.devcell.harness import until
+from tests.footprint import uncollected
 from tests.process import run, running
 
 LINE = {"name": "app", "sha256": "0" * 64, "scopes": ["generate"], "models": ["/sax/test/*"]}
@@ -108,13 +108,12 @@ def steps() -> Iterator[list[tuple[str, int]]]:
         return trace
 
     before = sys.gettrace()
-    gc.disable()  # whatever it would end of earlier tests takes steps of its own
-    sys.settrace(trace)
-    try:
-        yield seen
-    finally:
-        sys.settrace(before)
-        gc.enable()
+    with uncollected():  # whatever would be ended of earlier tests takes steps of its own
+        sys.settrace(trace)
+        try:
+            yield seen
+        finally:
+            sys.settrace(before)
 
 
 def test_refusals_take_the_same_steps() -> None:

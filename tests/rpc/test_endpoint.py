@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import logging
 import weakref
@@ -29,6 +28,7 @@ from saxgw.rpc.interceptors import (
 from saxgw.rpc.running import Running
 from saxgw.rpc.status import Code, RpcError
 from saxgw.v1 import sax_service_pb2 as pb
+from tests.footprint import uncollected
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SaxService"]
 
@@ -228,15 +228,12 @@ async def test_failed_calls_let_go_of_their_requests(failure: str) -> None:
     )
     request = Request()
     alive = weakref.ref(request)
-    gc.disable()
-    try:
+    with uncollected():
         with suppress(RpcError, asyncio.CancelledError):
             await run(endpoint, request)
         del request
         await asyncio.sleep(0)  # in debug mode the loop has what it runs, and with it what that was woken by
         assert alive() is None
-    finally:
-        gc.enable()
 
 
 async def test_cancelled_while_a_scope_waits() -> None:

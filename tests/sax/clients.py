@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from saxgw.sax import official
-from tests.devcell.harness import TIMEOUT_S, until
+from tests.devcell.harness import until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,18 +33,6 @@ def giving_up_soon() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("saxgw.sax.connection._FIND_S", 0.05)
         yield
-
-
-def limits(first_s: float) -> Iterator[float]:
-    """Time limits, each twice the last, for what must come to a certain point before its time is up.
-
-    On a busy machine the first ones may be too short for that.
-    """
-    limit_s = first_s
-    while limit_s < TIMEOUT_S:
-        yield limit_s
-        limit_s *= 2
-    pytest.fail("it did not come to the point, whatever the time limit")
 
 
 @contextmanager

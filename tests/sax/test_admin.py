@@ -27,7 +27,8 @@ from saxgw.sax import (
 )
 from saxgw.sax.wire import admin_pb2, common_pb2
 from tests.devcell.harness import TIMEOUT_S
-from tests.sax.clients import both_clients, giving_up_soon, limits
+from tests.patience import limits
+from tests.sax.clients import both_clients, giving_up_soon
 from tests.sax.scripted import CELL, MODEL, Context, Hold, ScriptedCell, Step, answer, refuse, status
 
 Code = grpc.StatusCode

@@ -25,7 +25,8 @@ from saxgw.sax import (
 )
 from saxgw.sax.wire import admin_pb2, common_pb2, lm_pb2
 from tests.devcell.harness import TIMEOUT_S, until
-from tests.sax.clients import both_clients, both_hasty_clients, giving_up_soon, limits
+from tests.patience import limits
+from tests.sax.clients import both_clients, both_hasty_clients, giving_up_soon
 from tests.sax.conftest import Hasty
 from tests.sax.scripted import (
     MODEL,

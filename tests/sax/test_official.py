@@ -19,7 +19,8 @@ from saxgw.sax import AdminUnavailable, Busy, CellError, ReplicasUnavailable, Sa
 from saxgw.sax.official.threads import Threads
 from tests.devcell.harness import TIMEOUT_S, until
 from tests.held_model import HELD, HeldModel
-from tests.sax.clients import limits, official_client, threads
+from tests.patience import limits
+from tests.sax.clients import official_client, threads
 from tests.sax.scripted import CELL, MODEL, Hold, ScriptedCell
 
 Code = grpc.StatusCode

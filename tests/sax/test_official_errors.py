@@ -23,7 +23,8 @@ from saxgw.sax import (
 from saxgw.sax.official.status import status_of
 from saxgw.sax.wire import admin_pb2, common_pb2, lm_pb2
 from tests.devcell.harness import TIMEOUT_S
-from tests.sax.clients import limits, official_client
+from tests.patience import limits
+from tests.sax.clients import official_client
 from tests.sax.official_module.abseil import StatusNotOk
 from tests.sax.scripted import CELL, MODEL, Context, Hold, ScriptedCell, answer, refuse
 

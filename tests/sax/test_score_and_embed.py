@@ -19,7 +19,8 @@ from saxgw.sax import (
     SaxClient,
 )
 from saxgw.sax.wire import common_pb2, lm_pb2
-from tests.sax.clients import both_clients, both_hasty_clients, limits
+from tests.patience import limits
+from tests.sax.clients import both_clients, both_hasty_clients
 from tests.sax.conftest import Hasty
 from tests.sax.scripted import MODEL, Hold, ScriptedCell, ScriptedModelServer, answer, refuse
 
