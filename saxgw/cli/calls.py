@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import logging
 import os
+import select
 import signal
 import threading
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from saxgw.cli.security import OPTIONS, Security
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
-    from types import FrameType
 
     from saxgw.sax import SaxClient
 
@@ -224,24 +224,32 @@ async def _until_signal(work: Callable[[], Awaitable[None]], caught: list[int]) 
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - for the type checker: a coroutine that runs is run by a task
-
-    def stop(number: int, _: FrameType | None) -> None:
-        if caught:
-            os._exit(128 + number)
-        caught.append(number)
-        loop.call_soon_threadsafe(task.cancel)
-        end.args = [128 + number]
-        end.start()
-
-    end = threading.Timer(_FAREWELL_S, os._exit)
-    end.daemon = True
-    # Not by the loop, which would not get to it while a reader of the output keeps us waiting.
     handled = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    told, telling = os.pipe()
+    os.set_blocking(telling, False)
+    stop = functools.partial(loop.call_soon_threadsafe, task.cancel)
+    watching = threading.Thread(target=_watch, args=(told, caught, stop), daemon=True)
+    watching.start()
+    # Not by the loop, nor by Python's handlers: neither is run while a reader of the output keeps us waiting.
+    signal.set_wakeup_fd(telling)
     for number in handled:
-        signal.signal(number, stop)
+        signal.signal(number, lambda *_: None)
     try:
         await work()
     finally:
-        end.cancel()
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        os.close(telling)
+        watching.join()
+        os.close(told)
+
+
+def _watch(told: int, caught: list[int], stop: Callable[[], object]) -> None:
+    """Reads the numbers of signals from a pipe until its end: the first one stops the work, the next the process."""
+    if first := os.read(told, 1):
+        caught.append(first[0])
+        stop()
+        in_time, _, _ = select.select([told], [], [], _FAREWELL_S)
+        if last := os.read(told, 1) if in_time else first:
+            os._exit(128 + last[0])
